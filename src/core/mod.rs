@@ -1,0 +1,22 @@
+//! The decision, without the world: annotations, windows, deciders and the engine.
+//!
+//! The law of this folder: no I/O, no clock, no lock, no task. Time is an argument, `now` first.
+//! Nothing here fails on data; what is wrong with an input becomes a [`problem::Problem`].
+
+pub mod config;
+pub mod decision;
+pub mod defaults;
+pub mod event;
+pub mod policy;
+pub mod problem;
+pub mod resolve;
+pub mod roster;
+pub mod source;
+pub mod spec;
+pub mod target;
+
+/// A moment of the engine's clock: wall-clock time that never runs backwards.
+///
+/// The windows of Knative are aligned to the wall clock's whole seconds, so this is a time stamp and
+/// not an opaque monotonic instant; only `runtime::clock` makes one from a real clock.
+pub use jiff::Timestamp;

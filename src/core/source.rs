@@ -1,0 +1,104 @@
+//! What the core knows about a source of samples; how it is asked is the adapter's business.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::spec::ScalingMetric;
+
+/// The name of a source: a key of the ConfigMap `podswell-sources`, or [`SCRAPE`].
+pub type SourceName = Arc<str>;
+
+/// The reserved name of pod scraping.
+pub const SCRAPE: &str = "scrape";
+
+/// The facts about a named source that decide how its samples are averaged.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SourceFacts {
+    /// The source's name.
+    pub name: SourceName,
+    /// What it measures.
+    pub kind: ScalingMetric,
+    /// How far apart its samples are, 1 s ..= 60 s.
+    pub interval: Duration,
+    /// How old the newest sample may be before the signal is lost; 2.5 × interval by default.
+    pub stale_after: Duration,
+    /// The range of a PromQL `rate`, if each sample already is a mean over such a range.
+    pub range: Option<Duration>,
+    /// Whether the source still sees demand while the target has no pod.
+    pub visible_at_zero: bool,
+    /// Labels by which a workload may choose its series (`podswell.dev/source-match`).
+    pub selectable_labels: Vec<String>,
+}
+
+/// One measurement point of a target, in the order in which the points are preferred.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PointConfig {
+    /// The source of this point.
+    pub source: SourceName,
+    /// How far apart samples are, ≥ 1 s.
+    pub interval: Duration,
+    /// How old the newest sample may be before the signal is lost.
+    pub stale_after: Duration,
+    /// The range of a PromQL `rate`, see [`SourceFacts::range`].
+    pub range: Option<Duration>,
+    /// Whether the source still sees demand while the target has no pod.
+    pub visible_at_zero: bool,
+}
+
+/// How the in-flight requests or the request rate of a pod are read from its own page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum ScrapeFormat {
+    /// Knative's queue-proxy: one protobuf `Stat`.
+    QueueProxy,
+    /// Prometheus text: one gauge of requests in flight.
+    InFlight {
+        /// Name of the gauge.
+        metric: String,
+    },
+    /// Prometheus text: requests in flight as the difference of two counters of the same pod.
+    StartedFinished {
+        /// Name of the counter of started requests.
+        started: String,
+        /// Name of the counter of finished requests.
+        finished: String,
+    },
+    /// Prometheus text: one counter of requests.
+    Requests {
+        /// Name of the counter.
+        metric: String,
+    },
+}
+
+/// Where and how each pod of a target is scraped (`podswell.dev/scrape`, or `prometheus.io/*`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ScrapeSpec {
+    /// TCP port on the pod's address, 1 ..= 65535.
+    pub port: u16,
+    /// Absolute path, starts with `/`.
+    pub path: String,
+    /// What is read there.
+    pub format: ScrapeFormat,
+}
+
+/// What the adapters must ask for on behalf of one target.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Wiring {
+    /// What is measured.
+    pub metric: ScalingMetric,
+    /// Named sources, most preferred first.
+    pub sources: Vec<SourceName>,
+    /// Label values that choose this target's series, from `podswell.dev/source-match`.
+    pub source_match: BTreeMap<String, String>,
+    /// How its pods are scraped, if they are.
+    pub scrape: Option<ScrapeSpec>,
+    /// Scrape a sample of the pods as Knative does instead of every pod (`compat: knative`).
+    pub sample_pods: bool,
+    /// The stable window: how far a window is backfilled, and which pods count as old for sampling.
+    pub stable_window: Duration,
+}

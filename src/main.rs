@@ -1,0 +1,2 @@
+//! podswell
+fn main() {}
