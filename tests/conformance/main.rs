@@ -1,0 +1,153 @@
+//! Replays recorded vectors against the core and prints, for each file, how many cases, steps and
+//! mismatches it holds.
+//!
+//! The vectors lie gzipped in `tests/knative/vectors`. `PODSWELL_VECTORS=DIR` reads another folder
+//! instead (`KIND*.jsonl` or `KIND*.jsonl.gz`); it fails when that folder holds no case. A positional
+//! argument replays only the kinds whose name contains it:
+//! `cargo test --test conformance annotations`.
+//!
+//! To add a kind: one module with `pub(crate) fn replay(case: &Value) -> Outcome`, one line in
+//! [`KINDS`].
+
+mod vectors;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+/// What the replay of one case, or of a whole file, found.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// How many expectations were compared (at least one a case).
+    pub(crate) steps: u64,
+    /// One line for each expectation that was not met: what, expected, found.
+    pub(crate) mismatches: Vec<String>,
+}
+
+impl Outcome {
+    /// Counts one step and keeps a mismatch when `found` is not `expected`.
+    #[expect(dead_code, reason = "the first kind that uses it removes this line")]
+    pub(crate) fn check<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        what: &str,
+        expected: &T,
+        found: &T,
+    ) {
+        self.steps += 1;
+        if expected != found {
+            self.mismatches.push(format!("{what}: expected {expected:?}, found {found:?}"));
+        }
+    }
+}
+
+/// Replays one case of a file.
+type Replay = fn(&Value) -> Outcome;
+
+/// Every kind of file and what replays it; `None` where nothing does yet.
+const KINDS: &[(&str, Option<Replay>)] = &[
+    ("annotations", None),
+    ("configs", None),
+    ("resolved", None),
+    ("windows", None),
+    ("decisions", None),
+    ("replays", None),
+    ("default_windows", None),
+    ("default_replays", None),
+];
+
+/// How many mismatches of a file are printed in full.
+const SHOWN: usize = 10;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut out = io::stdout().lock();
+    let passed = if arguments.iter().any(|a| a == "--list") {
+        list(&mut out, &arguments)
+    } else {
+        run(&mut out, &arguments)
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(out, "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The listing that cargo-nextest asks for.
+fn list(out: &mut impl Write, arguments: &[String]) -> io::Result<bool> {
+    if !arguments.iter().any(|a| a == "--ignored") {
+        for (kind, _) in KINDS {
+            writeln!(out, "{kind}: test")?;
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the filters of the command line, if there are any, select the kind.
+fn selected(kind: &str, arguments: &[String]) -> bool {
+    let exact = arguments.iter().any(|a| a == "--exact");
+    let mut filters = arguments.iter().filter(|a| !a.starts_with('-')).peekable();
+    filters.peek().is_none()
+        || filters.any(|filter| if exact { filter == kind } else { kind.contains(filter.as_str()) })
+}
+
+fn run(out: &mut impl Write, arguments: &[String]) -> io::Result<bool> {
+    let folder = vectors::folder();
+    let files = vectors::files(&folder, KINDS.iter().map(|(kind, _)| *kind))?;
+    let mut passed = true;
+    let mut all_cases = 0;
+    for file in &files {
+        if !selected(file.kind, arguments) {
+            continue;
+        }
+        let replay =
+            KINDS.iter().find(|(kind, _)| *kind == file.kind).and_then(|(_, replay)| *replay);
+        let Some(replay) = replay else {
+            let mut cases = 0_u64;
+            file.for_each(|_, _| cases += 1)?;
+            all_cases += cases;
+            writeln!(out, "{}: {cases} cases, not replayed yet", file.name)?;
+            continue;
+        };
+        let (cases, outcome) = replay_file(file, replay)?;
+        all_cases += cases;
+        writeln!(
+            out,
+            "{}: {cases} cases, {} steps, {} mismatches",
+            file.name,
+            outcome.steps,
+            outcome.mismatches.len()
+        )?;
+        for mismatch in outcome.mismatches.iter().take(SHOWN) {
+            writeln!(out, "  {mismatch}")?;
+        }
+        passed &= outcome.mismatches.is_empty();
+    }
+    if all_cases == 0 {
+        writeln!(out, "error: no case in {}", folder.display())?;
+        passed = false;
+    }
+    Ok(passed)
+}
+
+fn replay_file(file: &vectors::File, replay: Replay) -> io::Result<(u64, Outcome)> {
+    let mut cases = 0;
+    let mut total = Outcome::default();
+    file.for_each(|number, case| {
+        cases += 1;
+        let mut outcome = replay(case);
+        if outcome.steps == 0 {
+            outcome.mismatches.push("the case compares nothing".to_owned());
+        }
+        let id = case.get("id").and_then(Value::as_str).unwrap_or("?");
+        total.steps += outcome.steps;
+        total.mismatches.extend(
+            outcome.mismatches.into_iter().map(|text| format!("line {number} ({id}): {text}")),
+        );
+    })?;
+    Ok((cases, total))
+}
