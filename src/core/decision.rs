@@ -286,8 +286,10 @@ pub struct Decision {
     /// Spare burst capacity in units of the metric; below 0 a request-holding proxy should be in the
     /// path. Knative's EBC; 0 where it has no meaning.
     pub excess_burst_capacity: i32,
-    /// Why.
+    /// Why `bounded` is what it is.
     pub reason: Reason,
+    /// Why `bounded` is not written although it may differ; `None` when writing is allowed.
+    pub gate: Option<Reason>,
 }
 
 /// The unlimited demands, in pods.

@@ -4,9 +4,12 @@
 //! Nothing here fails on data; what is wrong with an input becomes a [`problem::Problem`].
 
 pub mod config;
+pub mod decider;
 pub mod decision;
 pub mod defaults;
+pub mod engine;
 pub mod event;
+mod point;
 pub mod policy;
 pub mod problem;
 pub mod resolve;
@@ -14,6 +17,8 @@ pub mod roster;
 pub mod source;
 pub mod spec;
 pub mod target;
+pub mod window;
+mod workload;
 
 /// A moment of the engine's clock: wall-clock time that never runs backwards.
 ///

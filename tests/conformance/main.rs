@@ -9,7 +9,12 @@
 //! To add a kind: one module with `pub(crate) fn replay(case: &Value) -> Outcome`, one line in
 //! [`KINDS`].
 
+mod decisions;
+mod default_replays;
+mod default_windows;
+mod json;
 mod vectors;
+mod windows;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -27,7 +32,6 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// Counts one step and keeps a mismatch when `found` is not `expected`.
-    #[expect(dead_code, reason = "the first kind that uses it removes this line")]
     pub(crate) fn check<T: PartialEq + std::fmt::Debug>(
         &mut self,
         what: &str,
@@ -49,11 +53,11 @@ const KINDS: &[(&str, Option<Replay>)] = &[
     ("annotations", None),
     ("configs", None),
     ("resolved", None),
-    ("windows", None),
-    ("decisions", None),
+    ("windows", Some(windows::replay)),
+    ("decisions", Some(decisions::replay)),
     ("replays", None),
-    ("default_windows", None),
-    ("default_replays", None),
+    ("default_windows", Some(default_windows::replay)),
+    ("default_replays", Some(default_replays::replay)),
 ];
 
 /// How many mismatches of a file are printed in full.

@@ -1,0 +1,316 @@
+//! One evaluation of the default mode: Knative's stages on windows of covered seconds, with evidence
+//! asked for before panic on thin data, and knowledge before lowering.
+//!
+//! The rules are podswell's own; where nothing else is said a step is Knative's (`scaling/autoscaler.go`,
+//! serving@98e5ef9).
+
+use std::time::Duration;
+
+use super::super::Timestamp;
+use super::super::decision::{Reason, Stage};
+use super::super::source::PointConfig;
+use super::super::spec::{Aggregation, ScalerSpec, ScalingMetric};
+use super::super::window::covered::{CoveredAverage, CoveredSeconds};
+use super::knative::{delay_rule, demand_stages, panic_rule, push_stage, reason_of};
+use super::panic::later;
+use super::stages::{Demand, activation_scale, excess_burst_capacity, go_i32, want};
+use super::{Decider, Outcome};
+
+/// The share of the seconds needed that must be covered before anything is lowered.
+const COVERAGE_NEEDED: f64 = 0.8;
+/// How many standard deviations of chance the thin evidence must exceed.
+const DEVIATIONS: f64 = 3.0;
+/// Samples in the panic window from which on its average is believed as it is.
+const SAMPLES_FOR_PANIC: u32 = 3;
+
+/// What the window of a measurement point says at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// The window.
+    pub window: &'a CoveredSeconds,
+    /// Over the stable window.
+    pub stable: CoveredAverage,
+    /// Over the effective panic window.
+    pub panic: CoveredAverage,
+    /// The effective panic window.
+    pub panic_window: Duration,
+    /// What each sample is a mean over: the source's range or its interval.
+    pub sample_span: Duration,
+}
+
+/// The panic window that a point can fill: the configured one, its interval or its range in whole
+/// seconds, whichever is longest.
+pub fn effective_panic_window(spec: &ScalerSpec, point: &PointConfig) -> Duration {
+    let span = point.range.unwrap_or(point.interval);
+    let seconds = super::super::window::whole_seconds(span);
+    spec.panic_window.max(Duration::from_secs(seconds as u64))
+}
+
+impl<'a> Reading<'a> {
+    /// Reads both averages. A rate over a range longer than the panic window is a mean already: its newest
+    /// value is the panic value and the stable mean takes samples one range apart.
+    pub fn new(spec: &ScalerSpec, point: &PointConfig, window: &'a CoveredSeconds) -> Self {
+        let panic_window = effective_panic_window(spec, point);
+        let apart = point.range.filter(|range| *range > spec.panic_window);
+        let (stable, panic) = match (apart, spec.aggregation) {
+            (Some(range), _) => {
+                (window.average_apart(spec.stable_window, range), window.newest_value())
+            }
+            (None, Aggregation::Linear) => {
+                (window.average(spec.stable_window), window.average(panic_window))
+            }
+            (None, Aggregation::WeightedExponential) => {
+                (window.average_weighted(spec.stable_window), window.average_weighted(panic_window))
+            }
+        };
+        Self {
+            window,
+            stable,
+            panic,
+            panic_window,
+            sample_span: point.range.unwrap_or(point.interval),
+        }
+    }
+}
+
+/// Whether one sample alone asks for panic: `ceil(low / target)` against `ready` pods.
+pub fn over_alone(spec: &ScalerSpec, low: f64, ready: i32) -> bool {
+    want(low, spec.target) / f64::from(ready.max(1)) >= spec.panic_threshold
+}
+
+/// Whether the panic window asks for panic, with the evidence that thin data needs.
+fn over_threshold(spec: &ScalerSpec, ready: f64, demand: &Demand, reading: &Reading<'_>) -> bool {
+    if demand.wants.panic / ready < spec.panic_threshold {
+        return false;
+    }
+    reading.window.samples(reading.panic_window) >= SAMPLES_FOR_PANIC
+        || two_in_a_row(reading.window)
+        || beyond_chance(spec, ready, reading)
+}
+
+fn two_in_a_row(window: &CoveredSeconds) -> bool {
+    let mut newest = window.newest_samples();
+    match (newest.next(), newest.next()) {
+        (Some(last), Some(before)) => {
+            let cap = Duration::from_secs(window.cap_s().unsigned_abs());
+            last.over && before.over && last.t <= later(before.t, cap)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the panic average less three standard deviations of a Poisson process is still over.
+fn beyond_chance(spec: &ScalerSpec, ready: f64, reading: &Reading<'_>) -> bool {
+    let x = reading.panic.low;
+    let deviation = match spec.metric {
+        ScalingMetric::Concurrency => x.sqrt(),
+        ScalingMetric::Rps | ScalingMetric::Events => {
+            (x / reading.sample_span.as_secs_f64()).sqrt()
+        }
+        ScalingMetric::Backlog => return false,
+    };
+    let sure = (x - DEVIATIONS * deviation).max(0.0);
+    want(sure, spec.target) / ready >= spec.panic_threshold
+}
+
+impl Decider {
+    /// Nothing was heard yet: nothing changes.
+    pub fn tick_starting(&mut self, ready: i32) -> Outcome {
+        self.ready_at_last_tick = ready;
+        Outcome { desired: self.desired, reason: Reason::SignalStarting, ..Outcome::default() }
+    }
+
+    /// Nothing was heard for longer than the source's limit: replicas stay, panic's time runs on, and a
+    /// target at zero whose wake path has been lost for long enough (`wake`) is raised to one.
+    pub fn tick_lost(
+        &mut self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        ready: i32,
+        wake: bool,
+    ) -> Outcome {
+        self.ready_at_last_tick = ready;
+        self.panic.leave_if_over(now, spec.stable_window);
+        let before = self.desired;
+        let wakes = wake && before == 0;
+        if wakes {
+            self.desired = 1;
+        }
+        if let Some(delay) = &mut self.delay {
+            delay.record(now, self.desired);
+        }
+        let mut stages = Vec::new();
+        push_stage(&mut stages, Stage::Knowledge, before, self.desired, || {
+            "the source that would wake it is lost: one replica watches instead".to_owned()
+        });
+        Outcome {
+            desired: self.desired,
+            reason: if wakes { Reason::WakePathLost } else { Reason::SignalLost },
+            stages,
+            ..Outcome::default()
+        }
+    }
+
+    /// Evaluates at `now` with `ready` pods and a signal that is fresh or partial.
+    pub fn tick_covered(
+        &mut self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        ready: i32,
+        reading: &Reading<'_>,
+    ) -> Outcome {
+        self.ready_at_last_tick = ready;
+        let pods = f64::from(ready.max(1));
+        let demand = Demand::new(spec, pods, reading.stable.low, reading.panic.low);
+        if over_threshold(spec, pods, &demand, reading) {
+            self.panic.enter(now);
+        } else {
+            self.panic.leave_if_over(now, spec.stable_window);
+        }
+        let held = self.hold(&demand);
+        let (known, lowering, known_reason) = self.limit_to_knowledge(now, spec, held, reading);
+        let mut desired = known;
+        if let Some(delay) = &mut self.delay {
+            desired = delay.record(now, known);
+        }
+        self.desired = desired;
+        let mut reason = reason_of(&demand, held, held, self.panic.is_on());
+        let mut stages = demand_stages(spec, &demand);
+        push_stage(&mut stages, Stage::Panic, demand.stable, held, || panic_rule(&demand, held));
+        push_stage(&mut stages, Stage::Knowledge, held, known, || {
+            knowledge_rule(known_reason, known, reading, spec)
+        });
+        push_stage(&mut stages, Stage::ScaleDownDelay, known, desired, || {
+            delay_rule(spec, desired)
+        });
+        if desired != known {
+            reason = Reason::ScaleDownDelay;
+        } else if known != held {
+            reason = known_reason;
+        }
+        Outcome {
+            valid: true,
+            desired,
+            excess_burst_capacity: burst_capacity(spec, ready, reading),
+            wants: Some(demand.wants),
+            lowering,
+            stages,
+            reason,
+        }
+    }
+
+    /// Evaluates because a sample arrived: panic may be entered and the desired scale raised, nothing
+    /// else. `None` when nothing rises.
+    pub fn arrive_covered(
+        &mut self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        ready: i32,
+        reading: &Reading<'_>,
+    ) -> Option<Outcome> {
+        let pods = f64::from(ready.max(1));
+        let demand = Demand::new(spec, pods, reading.stable.low, reading.panic.low);
+        if over_threshold(spec, pods, &demand, reading) {
+            self.panic.enter(now);
+        }
+        let held = self.hold(&demand);
+        if held <= self.desired {
+            return None;
+        }
+        if let Some(delay) = &mut self.delay {
+            delay.record(now, held);
+        }
+        self.desired = held;
+        let mut stages = demand_stages(spec, &demand);
+        push_stage(&mut stages, Stage::Panic, demand.stable, held, || panic_rule(&demand, held));
+        Some(Outcome {
+            valid: true,
+            desired: held,
+            excess_burst_capacity: burst_capacity(spec, ready, reading),
+            wants: Some(demand.wants),
+            lowering: false,
+            stages,
+            reason: reason_of(&demand, held, held, self.panic.is_on()),
+        })
+    }
+
+    fn hold(&mut self, demand: &Demand) -> i32 {
+        let candidate =
+            if self.panic.is_on() { demand.stable.max(demand.panic) } else { demand.stable };
+        self.panic.hold(candidate)
+    }
+
+    /// Lowers no further than the missing part of the signal may demand, and only with enough of the
+    /// window covered or enough samples that agree. Returns the pods, whether lowering was allowed, and
+    /// why the number differs.
+    fn limit_to_knowledge(
+        &self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        held: i32,
+        reading: &Reading<'_>,
+    ) -> (i32, bool, Reason) {
+        let wanted_by_high = want(reading.stable.high, spec.target);
+        let keep = activation_scale(spec, wanted_by_high, go_i32(wanted_by_high));
+        let lower = held.max(self.desired.min(keep));
+        let allowed = self.is_covered(now, spec, keep, reading)
+            && (lower >= self.desired || samples_agree(spec, lower, reading));
+        if allowed {
+            (lower, true, Reason::SignalPartial)
+        } else {
+            (held.max(self.desired), false, Reason::NotEnoughData)
+        }
+    }
+
+    fn is_covered(
+        &self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        keep: i32,
+        reading: &Reading<'_>,
+    ) -> bool {
+        let window_s = super::super::window::whole_seconds(spec.stable_window) as u64;
+        let lived_s = u64::try_from(now.duration_since(self.created).as_secs()).unwrap_or(0);
+        let needed_s = if keep == 0 { window_s } else { window_s.min(lived_s) };
+        #[expect(clippy::cast_precision_loss, reason = "a window has at most 3,600 seconds")]
+        let needed = COVERAGE_NEEDED * needed_s as f64;
+        f64::from(reading.stable.covered_s) >= needed
+    }
+}
+
+/// Where few samples fill the stable window, each of the newest ones must ask for no more than `lower`.
+fn samples_agree(spec: &ScalerSpec, lower: i32, reading: &Reading<'_>) -> bool {
+    let needed: u32 = if lower == 0 { 3 } else { 2 };
+    if reading.window.samples(spec.stable_window) >= needed {
+        return true;
+    }
+    let agreeing = reading
+        .window
+        .newest_samples()
+        .take(needed as usize)
+        .filter(|sample| want(sample.high, spec.target) <= f64::from(lower))
+        .count();
+    agreeing == needed as usize
+}
+
+fn knowledge_rule(reason: Reason, pods: i32, reading: &Reading<'_>, spec: &ScalerSpec) -> String {
+    if reason == Reason::SignalPartial {
+        format!("what is missing may be as much as {} in all: keeps {pods}", reading.stable.high)
+    } else {
+        format!(
+            "{} of {} s covered, {} samples: too little to lower, keeps {pods}",
+            reading.stable.covered_s,
+            spec.stable_window.as_secs(),
+            reading.window.samples(spec.stable_window)
+        )
+    }
+}
+
+/// Requests in flight are the only thing that a burst capacity is counted in.
+fn burst_capacity(spec: &ScalerSpec, ready: i32, reading: &Reading<'_>) -> i32 {
+    if spec.metric == ScalingMetric::Concurrency {
+        excess_burst_capacity(spec, ready, reading.panic.low)
+    } else {
+        0
+    }
+}

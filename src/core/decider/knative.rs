@@ -1,0 +1,122 @@
+//! One evaluation as Knative runs it, bit for bit (`compat: knative`).
+
+use super::super::Timestamp;
+use super::super::decision::{Reason, Stage, StageRecord};
+use super::super::spec::ScalerSpec;
+use super::stages::{Demand, excess_burst_capacity};
+use super::{Decider, Outcome};
+
+impl Decider {
+    /// Evaluates at `now` with `ready` pods and the stable and panic averages, or none of them when there
+    /// is no data.
+    ///
+    /// Source: Knative `scaling/autoscaler.go` `Scale`, serving@98e5ef9; the steps are numbered as there
+    /// and run in that order.
+    pub fn tick_knative(
+        &mut self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        ready: i32,
+        averages: Option<(f64, f64)>,
+    ) -> Outcome {
+        let Some((stable, panic)) = averages else {
+            return Outcome {
+                desired: self.desired,
+                reason: Reason::SignalStarting,
+                ..Outcome::default()
+            };
+        };
+        let pods = f64::from(ready.max(1));
+        let demand = Demand::new(spec, pods, stable, panic);
+        if demand.wants.panic / pods >= spec.panic_threshold {
+            self.panic.enter(now);
+        } else {
+            self.panic.leave_if_over(now, spec.stable_window);
+        }
+        let candidate =
+            if self.panic.is_on() { demand.stable.max(demand.panic) } else { demand.stable };
+        let held = self.panic.hold(candidate);
+        let mut desired = held;
+        if spec.reachable
+            && let Some(delay) = &mut self.delay
+        {
+            desired = delay.record(now, held);
+        }
+        self.desired = desired;
+        self.ready_at_last_tick = ready;
+        let mut stages = demand_stages(spec, &demand);
+        push_stage(&mut stages, Stage::Panic, demand.stable, held, || panic_rule(&demand, held));
+        push_stage(&mut stages, Stage::ScaleDownDelay, held, desired, || delay_rule(spec, desired));
+        Outcome {
+            valid: true,
+            desired,
+            excess_burst_capacity: excess_burst_capacity(spec, ready, panic),
+            wants: Some(demand.wants),
+            lowering: true,
+            reason: reason_of(&demand, held, desired, self.panic.is_on()),
+            stages,
+        }
+    }
+}
+
+/// The records of demand, rate limit and activation scale.
+pub(super) fn demand_stages(spec: &ScalerSpec, demand: &Demand) -> Vec<StageRecord> {
+    let wanted = super::stages::go_i32(demand.wants.stable);
+    let mut stages = Vec::with_capacity(2);
+    push_stage(&mut stages, Stage::RateLimit, wanted, demand.stable_limited, || {
+        if demand.stable_limited < wanted {
+            format!("max-scale-up-rate {} allows {}", spec.max_scale_up_rate, demand.limit.up)
+        } else {
+            format!(
+                "max-scale-down-rate {} keeps at least {}",
+                spec.max_scale_down_rate, demand.limit.down
+            )
+        }
+    });
+    push_stage(&mut stages, Stage::ActivationScale, demand.stable_limited, demand.stable, || {
+        format!("any demand asks for at least {}", spec.activation_scale)
+    });
+    stages
+}
+
+/// Records a stage that changed the number.
+pub(super) fn push_stage(
+    stages: &mut Vec<StageRecord>,
+    stage: Stage,
+    before: i32,
+    after: i32,
+    rule: impl FnOnce() -> String,
+) {
+    if before != after {
+        stages.push(StageRecord { stage, before, after, rule: rule() });
+    }
+}
+
+pub(super) fn panic_rule(demand: &Demand, held: i32) -> String {
+    if held == demand.panic {
+        format!("the panic window asks for {held}")
+    } else {
+        format!("panic mode never lowers: holds its high-water mark {held}")
+    }
+}
+
+pub(super) fn delay_rule(spec: &ScalerSpec, desired: i32) -> String {
+    format!("holds the highest of the last {} s: {desired}", spec.scale_down_delay.as_secs())
+}
+
+/// Why the decider asks for `desired`: the last stage that had a say.
+pub(super) fn reason_of(demand: &Demand, held: i32, desired: i32, panicking: bool) -> Reason {
+    if desired != held {
+        Reason::ScaleDownDelay
+    } else if panicking && held > demand.stable {
+        if held == demand.panic { Reason::PanicDemand } else { Reason::PanicHold }
+    } else if demand.stable > demand.stable_limited {
+        Reason::ActivationScale
+    } else if f64::from(demand.stable_limited) < demand.wants.stable {
+        Reason::ScaleUpRate
+    } else if f64::from(demand.stable_limited) > demand.wants.stable {
+        Reason::ScaleDownRate
+    } else {
+        Reason::StableDemand
+    }
+}

@@ -1,0 +1,513 @@
+//! All targets, their deadlines and what has to be done about them: the one machine that decides.
+//!
+//! The engine does no I/O. The controller's task and the simulator drive it in the same way:
+//!
+//! 1. [`Engine::handle`] for every fact, in the order in which they happened;
+//! 2. sleep until [`Engine::poll_timeout`], then [`Engine::handle_timeout`];
+//! 3. [`Engine::poll_action`] and [`Engine::poll_published`] until both give `None`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Timestamp;
+use super::decider::panic::later;
+use super::decision::{Decision, Reason, SampleCounts, SignalState, TargetStatus, WriteRecord};
+use super::event::{Action, Event, Notice, NoticeReason, Sample, WriteOutcome};
+use super::problem::ProblemCode;
+use super::spec::Semantics;
+use super::target::TargetId;
+use super::window::covered::Recorded;
+use super::workload::{PendingWrite, Workload, hash_of};
+
+/// How often a target is evaluated in full.
+pub const TICK: Duration = Duration::from_secs(2);
+/// The least time between two evaluations by arrivals of one target.
+pub const ARRIVAL_PAUSE: Duration = Duration::from_millis(50);
+/// How many targets whose wake path is lost are raised to one in a second.
+pub const WAKES_PER_SECOND: u32 = 5;
+/// After how long a hold for lack of knowledge is announced.
+pub const LONG_HOLD: Duration = Duration::from_secs(300);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Arrival,
+    Tick,
+}
+
+/// What readers should see next.
+#[derive(Clone, Debug)]
+pub enum Published {
+    /// The newest status of a target.
+    Status(Arc<TargetStatus>),
+    /// The target is gone.
+    Gone(TargetId),
+}
+
+/// What the engine counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Decisions for more replicas than there are.
+    pub raise: u64,
+    /// Decisions for fewer.
+    pub lower: u64,
+    /// Decisions for as many, with data.
+    pub hold: u64,
+    /// Evaluations without data: replicas stay.
+    pub unknown: u64,
+    /// What became of all samples, of deleted targets too.
+    pub samples: SampleCounts,
+    /// Samples of targets or sources that the engine does not know.
+    pub unknown_samples: u64,
+}
+
+/// All targets and their deadlines.
+#[derive(Debug, Default)]
+pub struct Engine {
+    index: BTreeMap<TargetId, u32>,
+    workloads: Vec<Option<Box<Workload>>>,
+    free: Vec<u32>,
+    deadlines: BTreeSet<(Timestamp, Due, u32)>,
+    actions: VecDeque<Action>,
+    published: VecDeque<Published>,
+    leader: bool,
+    counters: Counters,
+    wakes: (i64, u32),
+}
+
+impl Engine {
+    /// An engine without targets that does not write until [`Event::LeadershipChanged`] allows it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes over one fact at `now`. Never decides; cheap enough to call for every sample. A fact about a
+    /// target that was not applied is ignored.
+    pub fn handle(&mut self, now: Timestamp, event: Event) {
+        match event {
+            Event::TargetApplied { target, config } => self.apply(now, target, config),
+            Event::TargetDeleted { target } => self.delete(&target),
+            Event::ReplicasObserved { target, replicas, resource_version, newly_created } => {
+                if let Some(workload) = self.workload_mut(&target) {
+                    workload.observe_replicas(now, replicas, &resource_version, newly_created);
+                }
+            }
+            Event::PodsObserved { target, pods } => {
+                if let Some(workload) = self.workload_mut(&target) {
+                    workload.pods = pods;
+                }
+            }
+            Event::Sampled { samples } => {
+                for sample in &samples {
+                    self.sampled(now, sample);
+                }
+            }
+            Event::SourceFailed { target, source, fault } => {
+                if let Some(workload) = self.workload_mut(&target) {
+                    workload.source_failed(&source, fault);
+                }
+            }
+            Event::ScaleWritten { target, replicas, outcome } => {
+                self.written(now, &target, replicas, outcome);
+            }
+            Event::RivalsObserved { target, rivals } => self.rivals(now, &target, rivals),
+            Event::LeadershipChanged { leader } => self.leader = leader,
+        }
+    }
+
+    /// When [`Engine::handle_timeout`] is next due. Ask again after any other call.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|&(at, _, _)| at)
+    }
+
+    /// Evaluates every target that is due at `now`. Spurious calls are harmless, and a late call
+    /// evaluates each target once.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        while let Some(&(at, due, slot)) = self.deadlines.first() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            match due {
+                Due::Tick => self.tick(now, slot),
+                Due::Arrival => self.arrive(now, slot),
+            }
+        }
+    }
+
+    /// The next thing that the outside must do, oldest first. Call until `None`.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next status that readers should see, oldest first. Call until `None`.
+    pub fn poll_published(&mut self) -> Option<Published> {
+        self.published.pop_front()
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// How many targets there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is no target.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The present status of a target.
+    pub fn status(&self, target: &TargetId) -> Option<TargetStatus> {
+        let slot = *self.index.get(target)?;
+        self.workloads.get(slot as usize)?.as_ref().map(|workload| workload.status())
+    }
+
+    fn workload_mut(&mut self, target: &TargetId) -> Option<&mut Workload> {
+        let slot = *self.index.get(target)?;
+        self.at_mut(slot)
+    }
+
+    fn at_mut(&mut self, slot: u32) -> Option<&mut Workload> {
+        self.workloads.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    fn apply(
+        &mut self,
+        now: Timestamp,
+        target: TargetId,
+        config: Arc<super::config::TargetConfig>,
+    ) {
+        let old = self.workload_mut(&target).map(|workload| workload.config.clone());
+        self.announce_problems(now, &target, old.as_deref(), &config);
+        if let Some(workload) = self.workload_mut(&target) {
+            workload.reconfigure(now, config);
+            return;
+        }
+        let phase = Duration::from_millis(1 + hash_of(&target) % 2000);
+        let next_tick = later(now, phase);
+        let workload = Box::new(Workload::new(now, target.clone(), config, next_tick));
+        let slot = if let Some(slot) = self.free.pop() {
+            slot
+        } else {
+            self.workloads.push(None);
+            u32::try_from(self.workloads.len() - 1).unwrap_or(u32::MAX)
+        };
+        if let Some(place) = self.workloads.get_mut(slot as usize) {
+            *place = Some(workload);
+            self.index.insert(target, slot);
+            self.deadlines.insert((next_tick, Due::Tick, slot));
+        }
+    }
+
+    fn delete(&mut self, target: &TargetId) {
+        let Some(slot) = self.index.remove(target) else { return };
+        let Some(workload) = self.workloads.get_mut(slot as usize).and_then(Option::take) else {
+            return;
+        };
+        self.deadlines.remove(&(workload.next_tick, Due::Tick, slot));
+        if let Some(at) = workload.next_arrival {
+            self.deadlines.remove(&(at, Due::Arrival, slot));
+        }
+        self.free.push(slot);
+        self.published.push_back(Published::Gone(target.clone()));
+    }
+
+    fn sampled(&mut self, now: Timestamp, sample: &Sample) {
+        let Some(&slot) = self.index.get(&sample.target) else {
+            self.counters.unknown_samples += 1;
+            return;
+        };
+        let Some(workload) = self.workloads.get_mut(slot as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        match workload.record(now, sample) {
+            None => self.counters.unknown_samples += 1,
+            Some(Recorded::Heartbeat) => self.counters.samples.heartbeat += 1,
+            Some(Recorded::Late) => self.counters.samples.late += 1,
+            Some(Recorded::Invalid) => self.counters.samples.invalid += 1,
+            Some(Recorded::Ok) => {
+                self.counters.samples.recorded += 1;
+                let wanted = workload.config.semantics == Semantics::Default || workload.is_poked();
+                if wanted && workload.next_arrival.is_none() {
+                    let at = workload.last_arrival.map_or(now, |last| later(last, ARRIVAL_PAUSE));
+                    let at = at.max(now);
+                    workload.next_arrival = Some(at);
+                    self.deadlines.insert((at, Due::Arrival, slot));
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, slot: u32) {
+        let may_wake = self.may_wake(now, slot);
+        let Some(workload) = self.at_mut(slot) else { return };
+        let mut next = later(workload.next_tick, TICK);
+        if next <= now {
+            let behind = now.duration_since(workload.next_tick).as_millis();
+            let tick_ms = i128::try_from(TICK.as_millis()).unwrap_or(2000);
+            let skipped = u64::try_from((behind / tick_ms + 1) * tick_ms).unwrap_or(0);
+            next = later(workload.next_tick, Duration::from_millis(skipped));
+        }
+        workload.next_tick = next;
+        let decision = workload.tick(now, may_wake);
+        self.deadlines.insert((next, Due::Tick, slot));
+        if let Some(decision) = decision {
+            self.decided(now, slot, decision);
+        }
+    }
+
+    fn arrive(&mut self, now: Timestamp, slot: u32) {
+        let Some(workload) = self.at_mut(slot) else { return };
+        workload.next_arrival = None;
+        workload.last_arrival = Some(now);
+        let decision = match workload.config.semantics {
+            Semantics::Default => workload.arrive(now),
+            Semantics::Knative => workload.tick(now, false),
+        };
+        if let Some(decision) = decision {
+            self.decided(now, slot, decision);
+        }
+    }
+
+    /// Whether one more target whose wake path is lost may be woken in this second.
+    fn may_wake(&mut self, now: Timestamp, slot: u32) -> bool {
+        if !self.at_mut(slot).is_some_and(|workload| workload.sleeps_unheard(now)) {
+            return false;
+        }
+        let second = super::window::second_of(now);
+        if self.wakes.0 != second {
+            self.wakes = (second, 0);
+        }
+        self.wakes.1 += 1;
+        self.wakes.1 <= WAKES_PER_SECOND
+    }
+
+    /// Keeps the decision, announces its transitions, asks for a write where one is due, and publishes.
+    fn decided(&mut self, now: Timestamp, slot: u32, decision: Decision) {
+        self.count(&decision);
+        let leader = self.leader;
+        let Some(workload) = self.at_mut(slot) else { return };
+        let previous = workload.decision.take();
+        let mut notices = transitions(now, previous.as_deref(), &decision);
+        notices.extend(long_hold(now, workload, &decision));
+        let write = leader.then(|| write_of(now, workload, &decision)).flatten();
+        workload.decision = Some(Arc::new(decision));
+        let target = workload.target.clone();
+        let status = Arc::new(workload.status());
+        let announced =
+            notices.into_iter().map(|notice| Action::Announce { target: target.clone(), notice });
+        self.actions.extend(announced.chain(write));
+        self.published.push_back(Published::Status(status));
+    }
+
+    fn count(&mut self, decision: &Decision) {
+        let counter = if decision.wants.is_none() {
+            &mut self.counters.unknown
+        } else if decision.bounded > decision.replicas {
+            &mut self.counters.raise
+        } else if decision.bounded < decision.replicas {
+            &mut self.counters.lower
+        } else {
+            &mut self.counters.hold
+        };
+        *counter += 1;
+    }
+
+    fn written(&mut self, now: Timestamp, target: &TargetId, replicas: i32, outcome: WriteOutcome) {
+        let Some(workload) = self.workload_mut(target) else { return };
+        let ours = workload.pending.take_if(|pending| pending.replicas == replicas);
+        let from = ours.as_ref().map_or(workload.replicas, |pending| pending.from);
+        let notice = match &outcome {
+            WriteOutcome::Written => {
+                workload.retry_at = None;
+                ours.map(|pending| scaled(now, from, replicas, pending.note))
+            }
+            WriteOutcome::Refused { status, retry_after } => {
+                workload.retry_at = Some(later(now, *retry_after));
+                Some(Notice {
+                    at: now,
+                    reason: NoticeReason::WriteFailed,
+                    note: format!(
+                        "writing {replicas} replicas was refused with status {status}; next try in {} s",
+                        retry_after.as_secs()
+                    ),
+                })
+            }
+            WriteOutcome::Conflict | WriteOutcome::Unknown | WriteOutcome::Gone => None,
+        };
+        workload.last_write = Some(WriteRecord { at: now, from, replicas, outcome });
+        let status = Arc::new(workload.status());
+        self.published.push_back(Published::Status(status));
+        if let Some(notice) = notice {
+            self.actions.push_back(Action::Announce { target: target.clone(), notice });
+        }
+    }
+
+    fn rivals(&mut self, now: Timestamp, target: &TargetId, rivals: Vec<super::event::Rival>) {
+        let Some(workload) = self.workload_mut(target) else { return };
+        if *workload.rivals == rivals {
+            return;
+        }
+        let names: Vec<String> =
+            rivals.iter().map(|rival| format!("{} {}", rival.kind, rival.name)).collect();
+        let (reason, note) = if names.is_empty() {
+            (NoticeReason::RivalGone, "no other autoscaler is left: writing again".to_owned())
+        } else {
+            let note = format!("{} also scales this Deployment: not writing", names.join(", "));
+            (NoticeReason::RivalFound, note)
+        };
+        workload.observe_rivals(now, rivals);
+        let notice = Notice { at: now, reason, note };
+        self.actions.push_back(Action::Announce { target: target.clone(), notice });
+    }
+
+    fn announce_problems(
+        &mut self,
+        now: Timestamp,
+        target: &TargetId,
+        old: Option<&super::config::TargetConfig>,
+        new: &super::config::TargetConfig,
+    ) {
+        let fresh: Vec<String> = new
+            .problems
+            .iter()
+            .filter(|problem| problem.code != ProblemCode::DefaultMaxScale)
+            .filter(|problem| old.is_none_or(|old| !old.problems.contains(problem)))
+            .map(ToString::to_string)
+            .collect();
+        if !fresh.is_empty() {
+            let note = fresh.join("; ");
+            let notice = Notice { at: now, reason: NoticeReason::InvalidAnnotation, note };
+            self.actions.push_back(Action::Announce { target: target.clone(), notice });
+        }
+    }
+}
+
+/// The write that a decision asks for, if one is due.
+fn write_of(now: Timestamp, workload: &mut Workload, decision: &Decision) -> Option<Action> {
+    let replicas = decision.bounded;
+    if decision.gate.is_some() || replicas == workload.replicas || !workload.may_ask(now, replicas)
+    {
+        if replicas == workload.replicas {
+            workload.pending = None;
+        }
+        return None;
+    }
+    workload.remember_own(replicas);
+    workload.pending = Some(PendingWrite {
+        replicas,
+        from: workload.replicas,
+        asked_at: now,
+        note: numbers_of(decision),
+    });
+    Some(Action::Write {
+        target: workload.target.clone(),
+        replicas,
+        from: workload.replicas,
+        resource_version: workload.resource_version.clone(),
+        reason: decision.reason,
+    })
+}
+
+/// The numbers behind a decision, for its Kubernetes Event.
+fn numbers_of(decision: &Decision) -> String {
+    let observation = &decision.observation;
+    match (observation.stable, observation.panic) {
+        (Some(stable), Some(panic)) => format!(
+            "{}: {} stable {stable:.3} ({} s), panic {panic:.3} ({} s), target {} per pod, {} ready",
+            decision.reason.as_str(),
+            decision.metric.as_str(),
+            observation.stable_window.as_secs(),
+            observation.panic_window.as_secs(),
+            decision.target,
+            decision.ready
+        ),
+        _ => format!("{}: no data, {} ready", decision.reason.as_str(), decision.ready),
+    }
+}
+
+fn scaled(now: Timestamp, from: i32, to: i32, numbers: String) -> Notice {
+    let reason = match to {
+        _ if to > from => NoticeReason::ScaledUp,
+        0 => NoticeReason::ScaledToZero,
+        _ => NoticeReason::ScaledDown,
+    };
+    Notice { at: now, reason, note: format!("{from} → {to} replicas, {numbers}") }
+}
+
+/// What changed between two decisions that a user wants to hear of.
+fn transitions(now: Timestamp, before: Option<&Decision>, after: &Decision) -> Vec<Notice> {
+    let Some(before) = before else { return Vec::new() };
+    let mut notices = Vec::new();
+    match (before.panic_mode, after.panic_mode) {
+        (None, Some(_)) => notices.push(Notice {
+            at: now,
+            reason: NoticeReason::PanicEntered,
+            note: numbers_of(after),
+        }),
+        (Some(panic), None) => notices.push(Notice {
+            at: now,
+            reason: NoticeReason::PanicLeft,
+            note: format!("high-water mark was {}; {}", panic.high_water, numbers_of(after)),
+        }),
+        _ => {}
+    }
+    notices.extend(signal_transition(now, before, after));
+    notices
+}
+
+fn signal_transition(now: Timestamp, before: &Decision, after: &Decision) -> Option<Notice> {
+    use SignalState::{Fresh, Lost, Partial, Starting};
+    let observation = &after.observation;
+    let source = observation.source.as_deref().unwrap_or("no source");
+    let fault = observation.fault.map_or(String::new(), |fault| format!(" ({})", fault.as_str()));
+    let (reason, note) = match (before.observation.signal, observation.signal) {
+        (was, is) if was == is => return None,
+        (_, Partial) => (
+            NoticeReason::SignalPartial,
+            format!("{source}: {} endpoints do not answer{fault}", observation.missing),
+        ),
+        (_, Lost) => (
+            NoticeReason::SignalLost,
+            format!(
+                "{source}: nothing heard for {} s{fault}; replicas stay",
+                observation.age.as_secs()
+            ),
+        ),
+        (Lost | Partial, Fresh) => {
+            (NoticeReason::SignalBack, format!("{source}: every endpoint answers again"))
+        }
+        (Starting | Fresh, Fresh) | (_, Starting) => return None,
+    };
+    Some(Notice { at: now, reason, note })
+}
+
+/// The announcement of a hold for lack of knowledge that has lasted for five minutes, once.
+fn long_hold(now: Timestamp, workload: &mut Workload, decision: &Decision) -> Option<Notice> {
+    let holds = matches!(decision.reason, Reason::SignalLost | Reason::NotEnoughData)
+        && decision.bounded > 0;
+    if !holds {
+        workload.held_since = None;
+        workload.hold_announced = false;
+        return None;
+    }
+    let since = *workload.held_since.get_or_insert(now);
+    if workload.hold_announced || later(since, LONG_HOLD) > now {
+        return None;
+    }
+    workload.hold_announced = true;
+    Some(Notice {
+        at: now,
+        reason: NoticeReason::HoldLong,
+        note: format!(
+            "{} replicas have been held for {} minutes for lack of data ({})",
+            decision.bounded,
+            LONG_HOLD.as_secs() / 60,
+            decision.reason.as_str()
+        ),
+    })
+}

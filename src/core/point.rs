@@ -1,0 +1,332 @@
+//! One measurement point of a target: a source's samples, averaged, and how much they are worth.
+
+use std::time::Duration;
+
+use super::Timestamp;
+use super::decider::covered::{Reading, over_alone};
+use super::decision::{SampleCounts, SignalState};
+use super::event::{self, Sample, SourceFault};
+use super::problem::{Problem, ProblemCode};
+use super::source::PointConfig;
+use super::spec::{ScalerSpec, Semantics};
+use super::window::buckets::BucketWindow;
+use super::window::covered::{CoveredSeconds, Recorded};
+use super::window::whole_seconds;
+
+/// For how long a source may be slower than it says before that is a problem.
+const SLOW_FOR: Duration = Duration::from_secs(300);
+/// The share of covered seconds below which a source counts as slower than it says.
+const SLOW_BELOW: f64 = 0.8;
+/// After how many samples in a row that arrived too old the clocks are suspected.
+const SKEWED_ARRIVALS: u32 = 3;
+/// The least step between two samples whose stamps differ.
+const STEP: Duration = Duration::from_millis(1);
+
+#[derive(Clone, Debug)]
+enum Windows {
+    Covered(CoveredSeconds),
+    Buckets { stable: BucketWindow, panic: BucketWindow },
+}
+
+/// A source's samples for one target.
+#[derive(Clone, Debug)]
+pub(crate) struct Point {
+    config: PointConfig,
+    windows: Windows,
+    created: Timestamp,
+    newest: Option<Timestamp>,
+    newest_stamp_ms: Option<i64>,
+    /// When the first reading of a counter came, while there is no rate yet.
+    base_at: Option<Timestamp>,
+    newest_value: f64,
+    missing: u32,
+    fault: Option<SourceFault>,
+    counts: SampleCounts,
+    slow_since: Option<Timestamp>,
+    arrived_too_old: u32,
+    age_on_arrival: Duration,
+}
+
+/// How much a point knows at a moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Signal {
+    pub(crate) state: SignalState,
+    pub(crate) age: Duration,
+}
+
+impl Point {
+    pub(crate) fn new(
+        now: Timestamp,
+        config: PointConfig,
+        spec: &ScalerSpec,
+        semantics: Semantics,
+    ) -> Self {
+        Self {
+            windows: Windows::new(&config, spec, semantics),
+            config,
+            created: now,
+            newest: None,
+            newest_stamp_ms: None,
+            base_at: None,
+            newest_value: 0.0,
+            missing: 0,
+            fault: None,
+            counts: SampleCounts::default(),
+            slow_since: None,
+            arrived_too_old: 0,
+            age_on_arrival: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn config(&self) -> &PointConfig {
+        &self.config
+    }
+
+    pub(crate) fn counts(&self) -> SampleCounts {
+        self.counts
+    }
+
+    pub(crate) fn missing(&self) -> u32 {
+        self.missing
+    }
+
+    pub(crate) fn fault(&self) -> Option<SourceFault> {
+        self.fault
+    }
+
+    /// The value of the newest sample, 0 before the first one.
+    pub(crate) fn newest_value(&self) -> f64 {
+        self.newest_value
+    }
+
+    pub(crate) fn failed(&mut self, fault: SourceFault) {
+        self.fault = Some(fault);
+    }
+
+    /// Takes over changed settings; what was recorded stays.
+    pub(crate) fn reconfigure(&mut self, now: Timestamp, config: PointConfig, spec: &ScalerSpec) {
+        match &mut self.windows {
+            Windows::Covered(window) => {
+                window.resize(longest_window(&config, spec), config.stale_after);
+            }
+            Windows::Buckets { stable, panic } => {
+                stable.resize(now, spec.stable_window);
+                panic.resize(now, spec.panic_window);
+                stable.set_aggregation(spec.aggregation);
+                panic.set_aggregation(spec.aggregation);
+            }
+        }
+        self.config = config;
+    }
+
+    /// Records a sample that arrives at `now`.
+    pub(crate) fn record(
+        &mut self,
+        now: Timestamp,
+        sample: &Sample,
+        spec: &ScalerSpec,
+        ready_at_last_tick: i32,
+    ) -> Recorded {
+        let event::Reading::Value { seen, missing } = sample.reading else {
+            self.base_at.get_or_insert(now);
+            self.fault = None;
+            return Recorded::Ok;
+        };
+        if !seen.is_finite() || seen < 0.0 {
+            self.counts.invalid += 1;
+            self.fault = Some(SourceFault::InvalidSample);
+            return Recorded::Invalid;
+        }
+        self.note_age(sample.age);
+        let recorded = match self.time_of(now, sample) {
+            Ok(t) => self.record_at(t, seen, missing, spec, ready_at_last_tick),
+            Err(refused) => refused,
+        };
+        match recorded {
+            Recorded::Ok => {
+                self.newest_value = seen;
+                self.missing = missing;
+                self.newest_stamp_ms = sample.stamp_ms.or(self.newest_stamp_ms);
+                self.counts.recorded += 1;
+                self.fault = None;
+            }
+            Recorded::Heartbeat => {
+                self.counts.heartbeat += 1;
+                self.fault = None;
+            }
+            Recorded::Late => self.counts.late += 1,
+            Recorded::Invalid => {
+                self.counts.invalid += 1;
+                self.fault = Some(SourceFault::InvalidSample);
+            }
+        }
+        recorded
+    }
+
+    /// The engine time of a sample. Where the source stamps its samples, the stamps tell repeated and late
+    /// ones, so that neither jitter of the network nor a step of the wall clock can.
+    fn time_of(&self, now: Timestamp, sample: &Sample) -> Result<Timestamp, Recorded> {
+        let t = now.checked_sub(sample.age).unwrap_or(Timestamp::MIN);
+        let Some(stamp) = sample.stamp_ms else { return Ok(t) };
+        match (self.newest_stamp_ms, self.newest) {
+            (Some(before), _) if stamp == before => Err(Recorded::Heartbeat),
+            (Some(before), _) if stamp < before => Err(Recorded::Late),
+            (Some(_), Some(newest)) if t <= newest => {
+                Ok(newest.checked_add(STEP).unwrap_or(newest))
+            }
+            _ => Ok(t),
+        }
+    }
+
+    fn record_at(
+        &mut self,
+        t: Timestamp,
+        seen: f64,
+        missing: u32,
+        spec: &ScalerSpec,
+        ready_at_last_tick: i32,
+    ) -> Recorded {
+        let recorded = match &mut self.windows {
+            Windows::Covered(window) => {
+                let high = seen + f64::from(missing) * spec.target;
+                window.record(t, seen, high, over_alone(spec, seen, ready_at_last_tick))
+            }
+            Windows::Buckets { stable, panic } => {
+                stable.record(t, seen);
+                panic.record(t, seen);
+                Recorded::Ok
+            }
+        };
+        if recorded == Recorded::Ok {
+            self.newest = Some(self.newest.map_or(t, |newest| newest.max(t)));
+        }
+        recorded
+    }
+
+    fn note_age(&mut self, age: Duration) {
+        self.age_on_arrival = age;
+        if age > self.config.stale_after {
+            self.arrived_too_old = self.arrived_too_old.saturating_add(1);
+        } else {
+            self.arrived_too_old = 0;
+        }
+    }
+
+    /// How much is known at `now`.
+    ///
+    /// `reading` is what [`Point::reading`] gives at this moment.
+    pub(crate) fn signal(&self, now: Timestamp, reading: Option<&Reading<'_>>) -> Signal {
+        let since = self.newest.or(self.base_at).unwrap_or(self.created);
+        let age = Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO);
+        let state = if age > self.config.stale_after {
+            SignalState::Lost
+        } else if self.newest.is_none() {
+            SignalState::Starting
+        } else {
+            match reading {
+                #[expect(clippy::float_cmp, reason = "complete samples give the same bits")]
+                Some(reading) if reading.stable.low != reading.stable.high => SignalState::Partial,
+                _ => SignalState::Fresh,
+            }
+        };
+        Signal { state, age }
+    }
+
+    /// The averages of the default mode; `None` under Knative's semantics.
+    pub(crate) fn reading(&self, spec: &ScalerSpec) -> Option<Reading<'_>> {
+        match &self.windows {
+            Windows::Covered(window) => Some(Reading::new(spec, &self.config, window)),
+            Windows::Buckets { .. } => None,
+        }
+    }
+
+    /// Knative's stable and panic averages at `now`; `None` when the stable window is empty, and in the
+    /// default mode.
+    pub(crate) fn bucket_averages(&self, now: Timestamp) -> Option<(f64, f64)> {
+        match &self.windows {
+            Windows::Buckets { stable, panic } if !stable.is_empty(now) => {
+                Some((stable.average(now), panic.average(now)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Watches the point's own claims at a tick: is it as fast as it says, are its clocks right?
+    pub(crate) fn problems(&mut self, now: Timestamp, spec: &ScalerSpec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.arrived_too_old >= SKEWED_ARRIVALS {
+            problems.push(Problem {
+                code: ProblemCode::ClockSkew,
+                key: self.config.source.to_string(),
+                why: format!(
+                    "samples arrive {:.1} s old, older than the limit of {:.1} s",
+                    self.age_on_arrival.as_secs_f64(),
+                    self.config.stale_after.as_secs_f64()
+                ),
+                fallback: "the signal counts as lost; compare the clocks, or raise staleAfter"
+                    .to_owned(),
+            });
+        }
+        if self.is_slower_than_it_says(now, spec) {
+            problems.push(Problem {
+                code: ProblemCode::SourceSlower,
+                key: self.config.source.to_string(),
+                why: format!(
+                    "for five minutes less than 80% of the seconds were covered; samples come every {:.1} s, \
+                     not every {:.1} s",
+                    self.observed_interval().as_secs_f64(),
+                    self.config.interval.as_secs_f64()
+                ),
+                fallback: "nothing is lowered meanwhile; set the source's interval to what it is"
+                    .to_owned(),
+            });
+        }
+        problems
+    }
+
+    fn is_slower_than_it_says(&mut self, now: Timestamp, spec: &ScalerSpec) -> bool {
+        let lived = Duration::try_from(now.duration_since(self.created)).unwrap_or(Duration::ZERO);
+        let needed = whole_seconds(spec.stable_window.min(lived.max(Duration::from_secs(1))));
+        let covered = self.reading(spec).map(|reading| reading.stable.covered_s);
+        #[expect(clippy::cast_precision_loss, reason = "a window has at most 3,600 seconds")]
+        let slow = covered
+            .is_some_and(|covered| covered > 0 && f64::from(covered) < SLOW_BELOW * needed as f64);
+        if !slow {
+            self.slow_since = None;
+            return false;
+        }
+        let since = *self.slow_since.get_or_insert(now);
+        Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO) >= SLOW_FOR
+    }
+
+    fn observed_interval(&self) -> Duration {
+        let Windows::Covered(window) = &self.windows else { return self.config.interval };
+        let times: Vec<Timestamp> = window.newest_samples().map(|sample| sample.t).collect();
+        match (times.first(), times.last()) {
+            (Some(newest), Some(oldest)) if times.len() > 1 => {
+                let gaps = u32::try_from(times.len() - 1).unwrap_or(1);
+                Duration::try_from(newest.duration_since(*oldest)).unwrap_or(Duration::ZERO) / gaps
+            }
+            _ => self.config.interval,
+        }
+    }
+}
+
+impl Windows {
+    fn new(config: &PointConfig, spec: &ScalerSpec, semantics: Semantics) -> Self {
+        match semantics {
+            Semantics::Default => {
+                Self::Covered(CoveredSeconds::new(longest_window(config, spec), config.stale_after))
+            }
+            Semantics::Knative => Self::Buckets {
+                stable: BucketWindow::new(spec.stable_window, spec.aggregation),
+                panic: BucketWindow::new(spec.panic_window, spec.aggregation),
+            },
+        }
+    }
+}
+
+/// The stable window, or the panic window where a slow source makes that the longer one.
+fn longest_window(config: &PointConfig, spec: &ScalerSpec) -> Duration {
+    spec.stable_window.max(super::decider::covered::effective_panic_window(spec, config))
+}

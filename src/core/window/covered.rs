@@ -1,0 +1,271 @@
+//! The default window: every second is covered by data or it is not, and only what is covered is
+//! averaged.
+//!
+//! A sample covers the seconds since the previous one, unless that is too long ago. The average ends at
+//! the newest covered second, not at the clock, so a constant load reads as exactly that load through a
+//! slow, late or interrupted source, in both windows and at every moment.
+
+use std::time::Duration;
+
+use super::super::Timestamp;
+use super::{Ring, round_6, second_of, smoothing_coefficient, whole_seconds};
+
+/// How many of the newest samples are kept one by one.
+const KEPT_SAMPLES: usize = 3;
+
+/// What became of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It covers seconds now.
+    Ok,
+    /// It is the newest sample once more: the source lives, its data is as old as before.
+    Heartbeat,
+    /// It is older than the newest sample.
+    Late,
+    /// It is not a number that can be averaged.
+    Invalid,
+}
+
+/// A recorded sample, as it came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KeptSample {
+    /// Its time.
+    pub t: Timestamp,
+    /// What was seen.
+    pub low: f64,
+    /// The most that it may have been.
+    pub high: f64,
+    /// Whether it was over the panic threshold on its own when it was recorded.
+    pub over: bool,
+}
+
+/// A mean over covered seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CoveredAverage {
+    /// Mean of what was seen.
+    pub low: f64,
+    /// Mean of the most that it may have been.
+    pub high: f64,
+    /// How many seconds of the window are covered; 0 means that the means say nothing.
+    pub covered_s: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Second {
+    /// NaN marks a second without data; recorded values are finite.
+    low: f64,
+    high: f64,
+}
+
+const UNCOVERED: Second = Second { low: f64::NAN, high: f64::NAN };
+
+/// One value a second, or none.
+///
+/// Time is that of the samples; nothing here reads or is given a clock.
+#[derive(Clone, Debug)]
+pub struct CoveredSeconds {
+    seconds: Ring<Second>,
+    /// Samples whose time lies in each second, saturating.
+    samples: Ring<u8>,
+    /// The longest gap in seconds that a sample covers, ≥ 1.
+    cap_s: i64,
+    newest: Option<Timestamp>,
+    sum_in_last: Second,
+    count_in_last: f64,
+    kept: [Option<KeptSample>; KEPT_SAMPLES],
+}
+
+impl CoveredSeconds {
+    /// An empty window that can be read over up to `window`, for a source whose data is lost after
+    /// `stale_after`.
+    pub fn new(window: Duration, stale_after: Duration) -> Self {
+        let n = whole_seconds(window);
+        Self {
+            seconds: Ring::new(n, UNCOVERED),
+            samples: Ring::new(n, 0),
+            cap_s: i64::try_from(whole_seconds(stale_after)).unwrap_or(i64::MAX),
+            newest: None,
+            sum_in_last: UNCOVERED,
+            count_in_last: 0.0,
+            kept: [None; KEPT_SAMPLES],
+        }
+    }
+
+    /// The time of the newest recorded sample.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.newest
+    }
+
+    /// The newest samples, newest first, at most three.
+    pub fn newest_samples(&self) -> impl Iterator<Item = &KeptSample> {
+        self.kept.iter().flatten()
+    }
+
+    /// The longest gap in whole seconds that a sample covers, ≥ 1.
+    pub fn cap_s(&self) -> i64 {
+        self.cap_s
+    }
+
+    /// Records the load interval [`low`, `high`] of the whole workload at time `t`; `over` says whether it
+    /// asks for panic on its own.
+    pub fn record(&mut self, t: Timestamp, low: f64, high: f64, over: bool) -> Recorded {
+        if !(low.is_finite() && high.is_finite()) {
+            return Recorded::Invalid;
+        }
+        match self.newest {
+            Some(newest) if t == newest => return Recorded::Heartbeat,
+            Some(newest) if t < newest => return Recorded::Late,
+            _ => {}
+        }
+        let at = second_of(t);
+        match self.newest.map(second_of) {
+            Some(last) if last == at => self.mean_into_last(at, low, high),
+            Some(last) if at - last <= self.cap_s => self.cover(last + 1, at, low, high),
+            Some(last) => {
+                self.uncover(last + 1, at - 1);
+                self.cover(at, at, low, high);
+            }
+            None => self.cover(at, at, low, high),
+        }
+        if let Some(count) = self.samples.slot_mut(at) {
+            *count = count.saturating_add(1);
+        }
+        self.newest = Some(t);
+        self.kept.rotate_right(1);
+        if let Some(slot) = self.kept.first_mut() {
+            *slot = Some(KeptSample { t, low, high, over });
+        }
+        Recorded::Ok
+    }
+
+    fn mean_into_last(&mut self, at: i64, low: f64, high: f64) {
+        self.sum_in_last.low += low;
+        self.sum_in_last.high += high;
+        self.count_in_last += 1.0;
+        self.seconds.set(
+            at,
+            Second {
+                low: self.sum_in_last.low / self.count_in_last,
+                high: self.sum_in_last.high / self.count_in_last,
+            },
+        );
+    }
+
+    fn cover(&mut self, from: i64, to: i64, low: f64, high: f64) {
+        for j in from.max(to - self.seconds.span() + 1)..=to {
+            self.seconds.set(j, Second { low, high });
+            self.samples.set(j, 0);
+        }
+        self.sum_in_last = Second { low, high };
+        self.count_in_last = 1.0;
+    }
+
+    fn uncover(&mut self, from: i64, to: i64) {
+        for j in from.max(to - self.seconds.span() + 1)..=to {
+            self.seconds.set(j, UNCOVERED);
+            self.samples.set(j, 0);
+        }
+    }
+
+    /// The seconds of a window of `window` that ends at the newest covered second.
+    fn span_of(&self, window: Duration) -> Option<std::ops::RangeInclusive<i64>> {
+        let last = second_of(self.newest?);
+        let n = i64::try_from(whole_seconds(window)).unwrap_or(i64::MAX).min(self.seconds.span());
+        Some(last - n + 1..=last)
+    }
+
+    /// The mean over the covered seconds of the last `window`, both ends rounded to 6 decimals.
+    pub fn average(&self, window: Duration) -> CoveredAverage {
+        let Some(span) = self.span_of(window) else { return CoveredAverage::default() };
+        let (mut low, mut high, mut covered_s) = (0.0, 0.0, 0_u32);
+        for j in span {
+            let second = self.seconds.at(j, UNCOVERED);
+            if !second.low.is_nan() {
+                low += second.low;
+                high += second.high;
+                covered_s += 1;
+            }
+        }
+        mean(low, high, f64::from(covered_s), covered_s)
+    }
+
+    /// The weighted-exponential mean over the covered seconds of the last `window`, normalised by the
+    /// weights of what is covered and not rounded.
+    ///
+    /// Source: the weights are Knative's `WeightedFloat64Buckets`, serving@98e5ef9.
+    /// Differs: normalised, so that a window that is not full reads right.
+    pub fn average_weighted(&self, window: Duration) -> CoveredAverage {
+        let Some(span) = self.span_of(window) else { return CoveredAverage::default() };
+        let coefficient = smoothing_coefficient(whole_seconds(window));
+        let mut weight = coefficient;
+        let (mut low, mut high, mut weights, mut covered_s) = (0.0, 0.0, 0.0, 0_u32);
+        for j in span.rev() {
+            let second = self.seconds.at(j, UNCOVERED);
+            if !second.low.is_nan() {
+                low += second.low * weight;
+                high += second.high * weight;
+                weights += weight;
+                covered_s += 1;
+            }
+            weight *= 1.0 - coefficient;
+        }
+        if weights <= 0.0 {
+            return CoveredAverage { covered_s, ..CoveredAverage::default() };
+        }
+        CoveredAverage { low: low / weights, high: high / weights, covered_s }
+    }
+
+    /// The mean of samples that are `range` apart, newest first, for a source whose samples are means
+    /// over `range` already. `covered_s` still counts every covered second of the window.
+    pub fn average_apart(&self, window: Duration, range: Duration) -> CoveredAverage {
+        let covered_s = self.average(window).covered_s;
+        let Some(span) = self.span_of(window) else { return CoveredAverage::default() };
+        let (mut low, mut high, mut count) = (0.0, 0.0, 0.0);
+        for j in span.rev().step_by(whole_seconds(range)) {
+            let second = self.seconds.at(j, UNCOVERED);
+            if !second.low.is_nan() {
+                low += second.low;
+                high += second.high;
+                count += 1.0;
+            }
+        }
+        mean(low, high, count, covered_s)
+    }
+
+    /// The newest sample as an average over one second.
+    pub fn newest_value(&self) -> CoveredAverage {
+        self.average(Duration::from_secs(1))
+    }
+
+    /// How many recorded samples lie in the last `window`.
+    pub fn samples(&self, window: Duration) -> u32 {
+        self.span_of(window).map_or(0, |span| span.map(|j| u32::from(self.samples.at(j, 0))).sum())
+    }
+
+    /// Changes how far back the window can be read and after which gap data is lost; keeps what fits.
+    pub fn resize(&mut self, window: Duration, stale_after: Duration) {
+        self.cap_s = i64::try_from(whole_seconds(stale_after)).unwrap_or(i64::MAX);
+        let n = whole_seconds(window);
+        if n == self.seconds.len() {
+            return;
+        }
+        let mut seconds = Ring::new(n, UNCOVERED);
+        let mut samples = Ring::new(n, 0);
+        if let Some(last) = self.newest.map(second_of) {
+            let kept = self.seconds.span().min(seconds.span());
+            for j in last - kept + 1..=last {
+                seconds.set(j, self.seconds.at(j, UNCOVERED));
+                samples.set(j, self.samples.at(j, 0));
+            }
+        }
+        self.seconds = seconds;
+        self.samples = samples;
+    }
+}
+
+fn mean(low: f64, high: f64, count: f64, covered_s: u32) -> CoveredAverage {
+    if count < 1.0 {
+        return CoveredAverage { covered_s, ..CoveredAverage::default() };
+    }
+    CoveredAverage { low: round_6(low / count), high: round_6(high / count), covered_s }
+}
