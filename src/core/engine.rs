@@ -324,7 +324,7 @@ impl Engine {
         let notice = match &outcome {
             WriteOutcome::Written => {
                 workload.retry_at = None;
-                ours.map(|pending| scaled(now, from, replicas, pending.note))
+                ours.map(|pending| scaled(now, from, replicas, &pending.note))
             }
             WriteOutcome::Refused { status, retry_after } => {
                 workload.retry_at = Some(later(now, *retry_after));
@@ -430,7 +430,7 @@ fn numbers_of(decision: &Decision) -> String {
     }
 }
 
-fn scaled(now: Timestamp, from: i32, to: i32, numbers: String) -> Notice {
+fn scaled(now: Timestamp, from: i32, to: i32, numbers: &str) -> Notice {
     let reason = match to {
         _ if to > from => NoticeReason::ScaledUp,
         0 => NoticeReason::ScaledToZero,

@@ -195,7 +195,7 @@ pub enum Event {
 }
 
 /// What the outside must do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Action {
     /// Write the scale subresource. The newest action of a target replaces an older one.

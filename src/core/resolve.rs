@@ -10,7 +10,7 @@ use super::source::{SourceFacts, SourceName, Wiring};
 use super::spec::Semantics;
 
 /// What the process itself was told by flags and by the ConfigMap `podswell`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ProcessSettings {
     /// `--mode`.

@@ -13,7 +13,7 @@ pub type SourceName = Arc<str>;
 pub const SCRAPE: &str = "scrape";
 
 /// The facts about a named source that decide how its samples are averaged.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SourceFacts {
     /// The source's name.
@@ -33,7 +33,7 @@ pub struct SourceFacts {
 }
 
 /// One measurement point of a target, in the order in which the points are preferred.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PointConfig {
     /// The source of this point.
@@ -86,7 +86,7 @@ pub struct ScrapeSpec {
 }
 
 /// What the adapters must ask for on behalf of one target.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Wiring {
     /// What is measured.

@@ -55,6 +55,7 @@ pub(crate) struct Workload {
     pub(crate) replicas: i32,
     pub(crate) resource_version: Arc<str>,
     pub(crate) pods: PodCounts,
+    #[expect(clippy::rc_buffer, reason = "shared with the status as it is")]
     pub(crate) rivals: Arc<Vec<Rival>>,
     pub(crate) pending: Option<PendingWrite>,
     own_writes: [Option<i32>; OWN_WRITES],

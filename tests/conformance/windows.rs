@@ -33,5 +33,12 @@ pub(crate) fn replay(case: &Value) -> Outcome {
         }
         outcome.check(&format!("empty {what}"), &op["empty"].as_bool(), &Some(window.is_empty(t)));
     }
+    let newest = json::list(case, "ops").iter().map(|op| json::i64(op, "t_ms")).max();
+    if outcome.steps == 0
+        && let Some(newest) = newest
+    {
+        let t = json::unix_ms(json::i64(case, "epoch_s") * 1000 + newest);
+        outcome.check("empty after records only", &false, &window.is_empty(t));
+    }
     outcome
 }

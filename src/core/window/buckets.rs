@@ -96,7 +96,7 @@ impl BucketWindow {
     #[expect(clippy::cast_precision_loss, reason = "spans are at most 3,600 seconds")]
     fn average_linear(&self, m: i64) -> f64 {
         let Some(last) = self.last else { return 0.0 };
-        let written = self.first.map_or(self.ring.span(), |first| last - first + 1);
+        let written = last - self.first.unwrap_or(i64::MIN / 2) + 1;
         let d = m - last;
         if d <= 0 {
             round_6(self.total / written.min(self.ring.span()) as f64)
