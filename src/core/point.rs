@@ -11,7 +11,7 @@ use super::source::PointConfig;
 use super::spec::{ScalerSpec, Semantics};
 use super::window::buckets::BucketWindow;
 use super::window::covered::{CoveredSeconds, Recorded};
-use super::window::whole_seconds;
+use super::window::{is_recordable, whole_seconds};
 
 /// For how long a source may be slower than it says before that is a problem.
 const SLOW_FOR: Duration = Duration::from_secs(300);
@@ -132,7 +132,7 @@ impl Point {
             self.fault = None;
             return Recorded::Ok;
         };
-        if !seen.is_finite() || seen < 0.0 {
+        if !is_recordable(seen) || seen < 0.0 {
             self.counts.invalid += 1;
             self.fault = Some(SourceFault::InvalidSample);
             return Recorded::Invalid;

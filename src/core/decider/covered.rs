@@ -13,7 +13,7 @@ use super::super::spec::{Aggregation, ScalerSpec, ScalingMetric};
 use super::super::window::covered::{CoveredAverage, CoveredSeconds};
 use super::knative::{delay_rule, demand_stages, panic_rule, push_stage, reason_of};
 use super::panic::later;
-use super::stages::{Demand, activation_scale, excess_burst_capacity, go_i32, want};
+use super::stages::{Demand, activation_scale, excess_burst_capacity, saturating_i32, want};
 use super::{Decider, Outcome};
 
 /// The share of the seconds needed that must be covered before anything is lowered.
@@ -71,6 +71,10 @@ impl<'a> Reading<'a> {
             sample_span: point.range.unwrap_or(point.interval),
         }
     }
+}
+
+fn demand_of(spec: &ScalerSpec, pods: f64, reading: &Reading<'_>) -> Demand {
+    Demand::new(spec, pods, reading.stable.low, reading.panic.low, saturating_i32)
 }
 
 /// Whether one sample alone asks for panic: `ceil(low / target)` against `ready` pods.
@@ -161,7 +165,7 @@ impl Decider {
     ) -> Outcome {
         self.ready_at_last_tick = ready;
         let pods = f64::from(ready.max(1));
-        let demand = Demand::new(spec, pods, reading.stable.low, reading.panic.low);
+        let demand = demand_of(spec, pods, reading);
         if over_threshold(spec, pods, &demand, reading) {
             self.panic.enter(now);
         } else {
@@ -209,7 +213,7 @@ impl Decider {
         reading: &Reading<'_>,
     ) -> Option<Outcome> {
         let pods = f64::from(ready.max(1));
-        let demand = Demand::new(spec, pods, reading.stable.low, reading.panic.low);
+        let demand = demand_of(spec, pods, reading);
         if over_threshold(spec, pods, &demand, reading) {
             self.panic.enter(now);
         }
@@ -251,7 +255,7 @@ impl Decider {
         reading: &Reading<'_>,
     ) -> (i32, bool, Reason) {
         let wanted_by_high = want(reading.stable.high, spec.target);
-        let keep = activation_scale(spec, wanted_by_high, go_i32(wanted_by_high));
+        let keep = activation_scale(spec, wanted_by_high, saturating_i32(wanted_by_high));
         let lower = held.max(self.desired.min(keep));
         let allowed = self.is_covered(now, spec, keep, reading)
             && (lower >= self.desired || samples_agree(spec, lower, reading));

@@ -3,7 +3,7 @@
 use super::super::Timestamp;
 use super::super::decision::{Reason, Stage, StageRecord};
 use super::super::spec::ScalerSpec;
-use super::stages::{Demand, excess_burst_capacity};
+use super::stages::{Demand, excess_burst_capacity, go_i32, saturating_i32};
 use super::{Decider, Outcome};
 
 impl Decider {
@@ -27,7 +27,7 @@ impl Decider {
             };
         };
         let pods = f64::from(ready.max(1));
-        let demand = Demand::new(spec, pods, stable, panic);
+        let demand = Demand::new(spec, pods, stable, panic, go_i32);
         if demand.wants.panic / pods >= spec.panic_threshold {
             self.panic.enter(now);
         } else {
@@ -61,7 +61,7 @@ impl Decider {
 
 /// The records of demand, rate limit and activation scale.
 pub(super) fn demand_stages(spec: &ScalerSpec, demand: &Demand) -> Vec<StageRecord> {
-    let wanted = super::stages::go_i32(demand.wants.stable);
+    let wanted = saturating_i32(demand.wants.stable);
     let mut stages = Vec::with_capacity(2);
     push_stage(&mut stages, Stage::RateLimit, wanted, demand.stable_limited, || {
         if demand.stable_limited < wanted {

@@ -14,6 +14,13 @@ pub fn go_i32(x: f64) -> i32 {
     if x > -2_147_483_649.0 && x < 2_147_483_648.0 { x as i32 } else { i32::MIN }
 }
 
+/// Pods as a number of them: truncates and saturates; NaN is 0. The default mode's conversion, because an
+/// absurd demand must not read as less than none.
+#[expect(clippy::cast_possible_truncation, reason = "saturates")]
+pub fn saturating_i32(x: f64) -> i32 {
+    x as i32
+}
+
 /// Pods that a value asks for: `ceil(value / target)`, unlimited.
 pub fn want(value: f64, target: f64) -> f64 {
     (value / target).ceil()
@@ -64,12 +71,19 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Runs the stages for the stable and the panic average at `ready` pods, ≥ 1.
-    pub fn new(spec: &ScalerSpec, ready: f64, stable: f64, panic: f64) -> Self {
+    /// Runs the stages for the stable and the panic average at `ready` pods, ≥ 1; `to_pods` is the
+    /// conversion of the semantics, [`go_i32`] or [`saturating_i32`].
+    pub fn new(
+        spec: &ScalerSpec,
+        ready: f64,
+        stable: f64,
+        panic: f64,
+        to_pods: fn(f64) -> i32,
+    ) -> Self {
         let limit = RateLimit::new(spec, ready);
         let wants = Wants { stable: want(stable, spec.target), panic: want(panic, spec.target) };
-        let stable_limited = go_i32(limit.apply(wants.stable));
-        let panic_limited = go_i32(limit.apply(wants.panic));
+        let stable_limited = to_pods(limit.apply(wants.stable));
+        let panic_limited = to_pods(limit.apply(wants.panic));
         Self {
             wants,
             limit,
@@ -99,10 +113,10 @@ mod tests {
     #[test]
     fn float_artefacts_are_knatives() {
         let spec = ScalerSpec { target: 6.0 * 0.7, total: 6.0, ..ScalerSpec::default() };
-        assert_eq!(Demand::new(&spec, 5.0, 8.4, 8.4).stable, 3);
-        assert_eq!(Demand::new(&spec, 5.0, 8.399_999, 8.399_999).stable, 2);
+        assert_eq!(Demand::new(&spec, 5.0, 8.4, 8.4, go_i32).stable, 3);
+        assert_eq!(Demand::new(&spec, 5.0, 8.399_999, 8.399_999, go_i32).stable, 2);
         let spec = ScalerSpec { target: 3.0 * 0.7, total: 3.0, ..ScalerSpec::default() };
-        assert_eq!(Demand::new(&spec, 5.0, 6.3, 6.3).stable, 4);
+        assert_eq!(Demand::new(&spec, 5.0, 6.3, 6.3, go_i32).stable, 4);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::Timestamp;
 use super::super::spec::Aggregation;
-use super::{Ring, round_6, second_of, smoothing_coefficient, whole_seconds};
+use super::{Ring, is_recordable, round_6, second_of, smoothing_coefficient, whole_seconds};
 
 /// A window of one-second buckets.
 ///
@@ -41,10 +41,10 @@ impl BucketWindow {
         }
     }
 
-    /// Adds `value` to the bucket of `t`; a value late by a whole window or more, and a value that is
-    /// not finite, is dropped.
+    /// Adds `value` to the bucket of `t`; a value late by a whole window or more, and a value that
+    /// [`is_recordable`] refuses, is dropped.
     pub fn record(&mut self, t: Timestamp, value: f64) {
-        if !value.is_finite() {
+        if !is_recordable(value) {
             return;
         }
         let b = second_of(t);

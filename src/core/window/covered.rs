@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::super::Timestamp;
-use super::{Ring, round_6, second_of, smoothing_coefficient, whole_seconds};
+use super::{Ring, is_recordable, round_6, second_of, smoothing_coefficient, whole_seconds};
 
 /// How many of the newest samples are kept one by one.
 const KEPT_SAMPLES: usize = 3;
@@ -109,7 +109,7 @@ impl CoveredSeconds {
     /// Records the load interval [`low`, `high`] of the whole workload at time `t`; `over` says whether it
     /// asks for panic on its own.
     pub fn record(&mut self, t: Timestamp, low: f64, high: f64, over: bool) -> Recorded {
-        if !(low.is_finite() && high.is_finite()) {
+        if !(is_recordable(low) && is_recordable(high)) {
             return Recorded::Invalid;
         }
         match self.newest {

@@ -23,6 +23,15 @@ pub fn round_6(x: f64) -> f64 {
     (x * 1e6).round() / 1e6
 }
 
+/// The largest value that a window takes: far above any real load, and small enough that no sum of a
+/// window overflows.
+pub const MAX_VALUE: f64 = 1e15;
+
+/// Whether a value can be averaged: finite and of a plausible size.
+pub fn is_recordable(value: f64) -> bool {
+    value.abs() <= MAX_VALUE
+}
+
 /// The smoothing coefficient of a weighted-exponential window of `seconds` buckets, in [0.2, 1).
 ///
 /// Source: Knative `aggregation/bucketing.go` `computeSmoothingCoeff`, serving@98e5ef9.

@@ -1,0 +1,7 @@
+//! The engine from outside: scenarios, and properties that hold for all inputs.
+#![expect(clippy::expect_used, reason = "a test ends where it fails")]
+
+mod properties;
+mod scenarios;
+mod windows;
+mod world;
