@@ -1,7 +1,7 @@
 //! What the core costs: windows, one decision, and one second of an engine full of targets.
 //!
 //! `cargo bench --bench core`, or `make bench`.
-#![expect(missing_docs, reason = "a benchmark")]
+#![expect(clippy::expect_used, reason = "a benchmark")]
 
 use std::hint::black_box;
 use std::sync::Arc;
