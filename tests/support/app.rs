@@ -26,7 +26,7 @@ use super::stat::{Meter, Stat};
 const REPORTING_PERIOD: Duration = Duration::from_secs(1);
 
 /// No request may take longer, whatever `ms` it asks for.
-const WORK_LIMIT: Duration = Duration::from_secs(120);
+const WORK_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What is wrong with both `/metrics` of a pod; its work goes on.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -7,15 +7,14 @@ use std::time::Duration;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
-use serde_json::json;
+use kube::{Api, Client};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::binaries;
-use super::certificates::{Authority, Pair, token_key};
+use super::certificates::{Authority, Pair};
+use super::parts::{self, Ports};
 use super::process::{Process, free_ports};
+use super::{binaries, kubeconfig};
 
 /// How long any part may take until it answers: generous, the machine may be busy.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -61,15 +60,6 @@ pub(crate) struct ControlPlane {
     folder: TempDir,
 }
 
-/// Ports on 127.0.0.1.
-#[derive(Debug, Clone, Copy)]
-struct Ports {
-    etcd: u16,
-    etcd_peer: u16,
-    apiserver: u16,
-    controller_manager: u16,
-}
-
 impl ControlPlane {
     /// Starts all parts and waits until they answer.
     ///
@@ -79,23 +69,24 @@ impl ControlPlane {
         // Fails where the test installed it already: that is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::Builder::new().prefix("podswell-").tempdir().expect("make a folder");
-        let [etcd, etcd_peer, apiserver, controller_manager] = free_ports();
-        let ports = Ports { etcd, etcd_peer, apiserver, controller_manager };
+        let [etcd, etcd_peer, apiserver] = free_ports();
+        let ports = Ports { etcd, etcd_peer, apiserver };
         let url = format!("https://127.0.0.1:{apiserver}");
         let cluster = Authority::new("podswell test cluster");
         let front_proxy = Authority::new("podswell test front proxy");
-        write_certificates(folder.path(), &url, &cluster, &front_proxy);
+        parts::write_files(folder.path(), &url, &cluster, &front_proxy);
         let admin = cluster.client("admin", Some("system:masters"));
-        let kubeconfig = with_certificate(&url, cluster.certificate(), &admin);
-        write_kubeconfig(&folder.path().join("admin.kubeconfig"), &kubeconfig);
-        let etcd = start_etcd(folder.path(), ports);
-        let apiserver = start_apiserver(folder.path(), ports, &options);
-        let controller_manager = start_controller_manager(folder.path(), ports, &options);
+        let kubeconfig = kubeconfig::with_certificate(&url, cluster.certificate(), &admin);
+        kubeconfig::write(&folder.path().join("admin.kubeconfig"), &kubeconfig);
+        let client = kubeconfig::client(kubeconfig).await;
+        let mut etcd = parts::etcd(folder.path(), ports);
+        let mut apiserver = parts::apiserver(folder.path(), ports, &options);
+        wait_for_apiserver(&client, &mut apiserver, &mut etcd).await;
         let mut this = Self {
-            controller_manager,
+            controller_manager: parts::controller_manager(folder.path(), &options),
             apiserver,
             etcd,
-            client: client(kubeconfig).await,
+            client,
             url,
             cluster,
             front_proxy,
@@ -104,7 +95,7 @@ impl ControlPlane {
             ports,
             folder,
         };
-        this.wait_until_ready().await;
+        this.wait_for_controllers().await;
         this
     }
 
@@ -153,13 +144,19 @@ impl ControlPlane {
     /// A client of a user with a certificate, as RBAC knows it.
     pub(crate) async fn client_for_user(&self, name: &str, group: Option<&str>) -> Client {
         let pair = self.cluster.client(name, group);
-        client(with_certificate(&self.url, self.cluster.certificate(), &pair)).await
+        kubeconfig::client(kubeconfig::with_certificate(
+            &self.url,
+            self.cluster.certificate(),
+            &pair,
+        ))
+        .await
     }
 
     /// A client with a token of this service account, which has to exist.
     pub(crate) async fn client_for_service_account(&self, namespace: &str, name: &str) -> Client {
         let token = self.token(namespace, name).await;
-        client(with_token(&self.url, self.cluster.certificate(), &token)).await
+        kubeconfig::client(kubeconfig::with_token(&self.url, self.cluster.certificate(), &token))
+            .await
     }
 
     /// A kubeconfig file with a token of this service account, which has to exist.
@@ -170,7 +167,10 @@ impl ControlPlane {
     ) -> PathBuf {
         let token = self.token(namespace, name).await;
         let path = self.folder.path().join(format!("{namespace}.{name}.kubeconfig"));
-        write_kubeconfig(&path, &with_token(&self.url, self.cluster.certificate(), &token));
+        kubeconfig::write(
+            &path,
+            &kubeconfig::with_token(&self.url, self.cluster.certificate(), &token),
+        );
         path
     }
 
@@ -227,8 +227,8 @@ impl ControlPlane {
 
     /// Starts kube-apiserver again, on the same port, and waits until it answers.
     pub(crate) async fn start_apiserver(&mut self) {
-        self.apiserver = start_apiserver(self.folder.path(), self.ports, &self.options);
-        self.wait_until_ready().await;
+        self.apiserver = parts::apiserver(self.folder.path(), self.ports, &self.options);
+        wait_for_apiserver(&self.client, &mut self.apiserver, &mut self.etcd).await;
     }
 
     /// SIGSTOP for kube-apiserver: connections stay, nothing answers.
@@ -251,27 +251,12 @@ impl ControlPlane {
         &self.controller_manager
     }
 
-    /// Waits until all parts are ready to work.
-    async fn wait_until_ready(&mut self) {
+    /// Waits until the last is made of what a start makes for everybody.
+    async fn wait_for_controllers(&mut self) {
         let deadline = Instant::now() + START_LIMIT;
-        let ready = |request: &str| http::Request::get(request).body(Vec::new());
-        loop {
-            self.assert_alive();
-            let request = ready("/readyz").expect("a valid request");
-            match self.client.request_text(request).await {
-                Ok(text) if text == "ok" => break,
-                state => assert!(
-                    Instant::now() < deadline,
-                    "kube-apiserver is not ready: {state:?}\n{}",
-                    self.apiserver.log_tail(4000)
-                ),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        // The last of what the start makes for everybody.
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), "default");
         while !matches!(accounts.get_opt("default").await, Ok(Some(_))) {
-            self.assert_alive();
+            assert_alive(&mut self.controller_manager);
             assert!(
                 Instant::now() < deadline,
                 "kube-controller-manager makes no service account\n{}",
@@ -280,18 +265,29 @@ impl ControlPlane {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
 
-    fn assert_alive(&mut self) {
-        for process in [&mut self.etcd, &mut self.apiserver] {
-            if let Some(status) = process.ended() {
-                panic!("{} ended: {status}\n{}", process.name(), process.log_tail(4000));
-            }
+async fn wait_for_apiserver(client: &Client, apiserver: &mut Process, etcd: &mut Process) {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        assert_alive(etcd);
+        assert_alive(apiserver);
+        let request = http::Request::get("/readyz").body(Vec::new()).expect("a valid request");
+        match client.request_text(request).await {
+            Ok(text) if text == "ok" => return,
+            state => assert!(
+                Instant::now() < deadline,
+                "kube-apiserver is not ready: {state:?}\n{}",
+                apiserver.log_tail(4000)
+            ),
         }
-        // It gives up when the API server is late: then it is started again, as a kubelet would.
-        if self.controller_manager.ended().is_some() {
-            self.controller_manager =
-                start_controller_manager(self.folder.path(), self.ports, &self.options);
-        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn assert_alive(process: &mut Process) {
+    if let Some(status) = process.ended() {
+        panic!("{} ended: {status}\n{}", process.name(), process.log_tail(4000));
     }
 }
 
@@ -308,154 +304,4 @@ fn run(mut command: Command, input: &str) -> Output {
         let _ = stdin.write_all(input.as_bytes());
     }
     child.wait_with_output().expect("wait for kubectl")
-}
-
-fn part(name: &str, folder: &Path, flags: &[String]) -> Process {
-    let mut arguments = vec![name.to_owned()];
-    arguments.extend_from_slice(flags);
-    let log = folder.join(format!("{name}.log"));
-    Process::start(name, &binaries::path("controlplane"), &arguments, &[], &log)
-}
-
-fn start_etcd(folder: &Path, ports: Ports) -> Process {
-    let client = format!("http://127.0.0.1:{}", ports.etcd);
-    let peer = format!("http://127.0.0.1:{}", ports.etcd_peer);
-    let flags = [
-        format!("--data-dir={}", folder.join("etcd").display()),
-        format!("--listen-client-urls={client}"),
-        format!("--advertise-client-urls={client}"),
-        format!("--listen-peer-urls={peer}"),
-        format!("--initial-advertise-peer-urls={peer}"),
-        format!("--initial-cluster=default={peer}"),
-        "--unsafe-no-fsync".to_owned(),
-        "--log-level=warn".to_owned(),
-    ];
-    part("etcd", folder, &flags)
-}
-
-fn start_apiserver(folder: &Path, ports: Ports, options: &Options) -> Process {
-    let file = |name: &str| folder.join(name).display().to_string();
-    let mut flags = vec![
-        format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--secure-port={}", ports.apiserver),
-        // No client may need it: the endpoints of the service "kubernetes" are not kept.
-        "--advertise-address=192.0.2.2".to_owned(),
-        "--endpoint-reconciler-type=none".to_owned(),
-        format!("--tls-cert-file={}", file("apiserver.crt")),
-        format!("--tls-private-key-file={}", file("apiserver.key")),
-        format!("--client-ca-file={}", file("ca.crt")),
-        "--authorization-mode=RBAC".to_owned(),
-        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-account-key-file={}", file("token.pub")),
-        format!("--service-account-signing-key-file={}", file("token.key")),
-        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
-        "--disable-admission-plugins=ServiceAccount".to_owned(),
-        format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
-        "--requestheader-allowed-names=front-proxy-client".to_owned(),
-        "--requestheader-username-headers=X-Remote-User".to_owned(),
-        "--requestheader-group-headers=X-Remote-Group".to_owned(),
-        "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
-        format!("--proxy-client-cert-file={}", file("front-proxy-client.crt")),
-        format!("--proxy-client-key-file={}", file("front-proxy-client.key")),
-    ];
-    flags.extend(options.apiserver_flags.iter().cloned());
-    part("kube-apiserver", folder, &flags)
-}
-
-fn start_controller_manager(folder: &Path, ports: Ports, options: &Options) -> Process {
-    const CONTROLLERS: &str = "deployment-controller,replicaset-controller,\
-        horizontal-pod-autoscaler-controller,serviceaccount-controller,\
-        serviceaccount-token-controller,namespace-controller,garbage-collector-controller,\
-        clusterrole-aggregation-controller";
-    let file = |name: &str| folder.join(name).display().to_string();
-    let mut controllers = CONTROLLERS.to_owned();
-    for controller in &options.more_controllers {
-        controllers.push(',');
-        controllers.push_str(controller);
-    }
-    let kubeconfig = file("controller-manager.kubeconfig");
-    let mut flags = vec![
-        format!("--kubeconfig={kubeconfig}"),
-        format!("--authentication-kubeconfig={kubeconfig}"),
-        format!("--authorization-kubeconfig={kubeconfig}"),
-        format!("--secure-port={}", ports.controller_manager),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--cert-dir={}", file("controller-manager")),
-        "--use-service-account-credentials=true".to_owned(),
-        format!("--service-account-private-key-file={}", file("token.key")),
-        format!("--root-ca-file={}", file("ca.crt")),
-        "--leader-elect=false".to_owned(),
-        format!("--controllers={controllers}"),
-        format!("--horizontal-pod-autoscaler-sync-period={:?}", options.hpa_sync_period),
-        // Its usual limit of 20 requests a second would be what a test measures.
-        "--kube-api-qps=500".to_owned(),
-        "--kube-api-burst=1000".to_owned(),
-    ];
-    flags.extend(options.controller_manager_flags.iter().cloned());
-    part("kube-controller-manager", folder, &flags)
-}
-
-fn write_certificates(folder: &Path, url: &str, cluster: &Authority, front_proxy: &Authority) {
-    let write = |name: &str, text: &str| {
-        std::fs::write(folder.join(name), text).expect("write a file of the control plane");
-    };
-    write("ca.crt", cluster.certificate());
-    write("front-proxy-ca.crt", front_proxy.certificate());
-    let names = ["localhost", "kubernetes.default.svc", "127.0.0.1"];
-    cluster.server(&names).write(folder, "apiserver");
-    front_proxy.client("front-proxy-client", None).write(folder, "front-proxy-client");
-    let (private, public) = token_key();
-    write("token.key", &private);
-    write("token.pub", &public);
-    let manager = cluster.client("system:kube-controller-manager", None);
-    write_kubeconfig(
-        &folder.join("controller-manager.kubeconfig"),
-        &with_certificate(url, cluster.certificate(), &manager),
-    );
-}
-
-fn with_certificate(url: &str, authority: &str, pair: &Pair) -> Kubeconfig {
-    let user = json!({
-        "client-certificate-data": base64(&pair.certificate),
-        "client-key-data": base64(&pair.key),
-    });
-    kubeconfig(url, authority, &user)
-}
-
-fn with_token(url: &str, authority: &str, token: &str) -> Kubeconfig {
-    kubeconfig(url, authority, &json!({ "token": token }))
-}
-
-fn kubeconfig(url: &str, authority: &str, user: &serde_json::Value) -> Kubeconfig {
-    let value = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{
-            "name": "test",
-            "cluster": { "server": url, "certificate-authority-data": base64(authority) },
-        }],
-        "users": [{ "name": "test", "user": user }],
-        "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
-        "current-context": "test",
-    });
-    serde_json::from_value(value).expect("a valid kubeconfig")
-}
-
-fn base64(text: &str) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(text)
-}
-
-/// Writes it as JSON, which every reader of YAML takes.
-fn write_kubeconfig(path: &Path, kubeconfig: &Kubeconfig) {
-    let text = serde_json::to_string(kubeconfig).expect("a kubeconfig is JSON");
-    std::fs::write(path, text).expect("write a kubeconfig");
-}
-
-async fn client(kubeconfig: Kubeconfig) -> Client {
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .expect("a usable kubeconfig");
-    Client::try_from(config).expect("a client")
 }

@@ -26,8 +26,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(crate) enum Level {
     /// None.
     Idle,
-    /// This many requests in flight: each that ends is followed by another at once.
+    /// This many requests in flight: each that ends is followed by another at once. Between the
+    /// two the number is one short for a moment, longer on a busy machine.
     InFlight(usize),
+    /// Exactly this many requests in flight: they do not end, but are broken off when the level
+    /// falls, and moved so that all ready pods have the same share. They count as no outcome.
+    Held(usize),
     /// This many requests a second, whether or not the earlier ones have ended.
     PerSecond(f64),
 }
@@ -170,7 +174,7 @@ impl Target {
     /// Makes one request at the best pod.
     ///
     /// Returns whether there may be another: `false` once the bound is reached.
-    async fn request(&self) -> bool {
+    async fn request(&self, work: Duration) -> bool {
         let Some(place) = self.place() else {
             self.counts.no_pod.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(PAUSE).await;
@@ -179,9 +183,7 @@ impl Target {
         if self.counts.begun.fetch_add(1, Ordering::Relaxed) >= self.options.max_requests {
             return false;
         }
-        let LoadOptions { port, work, .. } = &self.options;
-        let url = format!("http://{}:{port}/work?ms={}", place.ip, work.as_millis());
-        let answer = self.client.get(&url).await;
+        let answer = self.client.get(&self.url(place.ip, work)).await;
         if answer.is_ok_and(|answer| answer.status == http::StatusCode::OK) {
             self.counts.ok.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -190,14 +192,20 @@ impl Target {
         }
         true
     }
+
+    fn url(&self, ip: Ipv4Addr, work: Duration) -> String {
+        format!("http://{ip}:{}/work?ms={}", self.options.port, work.as_millis())
+    }
 }
 
 async fn drive(target: Arc<Target>, mut level: watch::Receiver<Level>) {
     let deadline = Instant::now() + target.options.max_time;
     let mut closed = ClosedLoop::new(Arc::clone(&target));
     let mut open = JoinSet::new();
+    let mut held = Held::new(Arc::clone(&target));
     loop {
         let current = *level.borrow_and_update();
+        held.wanted = if let Level::Held(number) = current { number } else { 0 };
         closed.resize(if let Level::InFlight(number) = current { number } else { 0 });
         let work = async {
             match current {
@@ -206,6 +214,7 @@ async fn drive(target: Arc<Target>, mut level: watch::Receiver<Level>) {
             }
         };
         tokio::select! {
+            () = held.keep() => {}
             changed = level.changed() => if changed.is_err() { return },
             () = tokio::time::sleep_until(deadline) => return,
             () = work => {}
@@ -237,15 +246,17 @@ impl ClosedLoop {
         slots.wanted = wanted;
         while slots.running < wanted {
             slots.running += 1;
-            self.tasks.spawn(work(Arc::clone(&self.target), Arc::clone(&self.slots)));
+            // The first requests are of all lengths, so that not all end at the same moment.
+            let first = self.target.options.work.mul_f64(share(slots.running, wanted));
+            self.tasks.spawn(work(Arc::clone(&self.target), Arc::clone(&self.slots), first));
         }
         while self.tasks.try_join_next().is_some() {}
     }
 }
 
 /// One request after the other while the slot is wanted.
-async fn work(target: Arc<Target>, slots: Arc<Mutex<Slots>>) {
-    let mut more = true;
+async fn work(target: Arc<Target>, slots: Arc<Mutex<Slots>>, first: Duration) {
+    let mut more = target.request(first).await;
     loop {
         {
             let mut slots = slots.lock();
@@ -254,7 +265,64 @@ async fn work(target: Arc<Target>, slots: Arc<Mutex<Slots>>) {
                 return;
             }
         }
-        more = target.request().await;
+        more = target.request(target.options.work).await;
+    }
+}
+
+/// Requests that stay in flight for as long as they are wanted.
+struct Held {
+    target: Arc<Target>,
+    wanted: usize,
+    /// A task for each request, by the pod that it is at.
+    requests: BTreeMap<Ipv4Addr, Vec<JoinHandle<()>>>,
+}
+
+impl Held {
+    fn new(target: Arc<Target>) -> Self {
+        Self { target, wanted: 0, requests: BTreeMap::new() }
+    }
+
+    /// Keeps the wanted number in flight, evenly, whatever becomes of the pods.
+    async fn keep(&mut self) {
+        let mut changes = self.target.table.changes();
+        loop {
+            self.level();
+            tokio::select! {
+                _ = changes.changed() => {}
+                // A request that was broken off by its pod is made again.
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    /// Breaks off what is too much and begins what is missing, pod by pod.
+    fn level(&mut self) {
+        let LoadOptions { namespace, deployment, max_time, .. } = &self.target.options;
+        let pods = self.target.table.ready(namespace, deployment);
+        self.requests.retain(|ip, requests| {
+            let ready = pods.iter().any(|pod| pod.ip == *ip);
+            requests.iter().filter(|_| !ready).for_each(JoinHandle::abort);
+            ready
+        });
+        for (index, pod) in pods.iter().enumerate() {
+            let part = self.wanted / pods.len() + usize::from(index < self.wanted % pods.len());
+            let requests = self.requests.entry(pod.ip).or_default();
+            requests.retain(|request| !request.is_finished());
+            requests.drain(part.min(requests.len())..).for_each(|request| request.abort());
+            while requests.len() < part {
+                let url = self.target.url(pod.ip, *max_time);
+                let client = self.target.client.clone();
+                requests.push(tokio::spawn(async move {
+                    let _ = client.get(&url).await;
+                }));
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.requests.values().flatten().for_each(JoinHandle::abort);
     }
 }
 
@@ -267,9 +335,15 @@ async fn open_loop(target: &Arc<Target>, rate: f64, requests: &mut JoinSet<bool>
         while requests.try_join_next().is_some() {}
         if requests.len() < OPEN_LOOP_LIMIT {
             let target = Arc::clone(target);
-            requests.spawn(async move { target.request().await });
+            requests.spawn(async move { target.request(target.options.work).await });
         }
     }
+}
+
+/// Part of a whole, from 0 to 1.
+fn share(part: usize, whole: usize) -> f64 {
+    let float = |number: usize| u32::try_from(number).map_or(f64::MAX, f64::from);
+    float(part) / float(whole)
 }
 
 /// Requests a second between two outcomes that lie `span` apart.
