@@ -1,0 +1,40 @@
+//! The programs that `tests/testbin.sh` builds.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Path of a program of `tests/testbin.sh`: in `PODSWELL_TEST_BIN` or `target/testbin`.
+///
+/// Builds it first if it is not there, which takes minutes for the control plane.
+///
+/// # Panics
+/// If it cannot be built.
+pub(crate) fn path(name: &str) -> PathBuf {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = std::env::var_os("PODSWELL_TEST_BIN")
+        .map_or_else(|| repository.join("target/testbin"), PathBuf::from);
+    let program = folder.join(name);
+    if !program.exists() {
+        run_script(repository, name);
+    }
+    assert!(program.exists(), "tests/testbin.sh {name} made no {}", program.display());
+    program
+}
+
+/// Path of Debian's Prometheus; installs it first if it is not there.
+pub(crate) fn prometheus() -> PathBuf {
+    let usual = PathBuf::from("/usr/bin/prometheus");
+    if !usual.exists() {
+        run_script(Path::new(env!("CARGO_MANIFEST_DIR")), "prometheus");
+    }
+    usual
+}
+
+fn run_script(repository: &Path, name: &str) {
+    let status = Command::new("bash")
+        .arg(repository.join("tests/testbin.sh"))
+        .arg(name)
+        .status()
+        .expect("bash is there to run tests/testbin.sh");
+    assert!(status.success(), "tests/testbin.sh {name}: {status}");
+}

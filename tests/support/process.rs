@@ -1,0 +1,146 @@
+//! Child processes that never outlive the test.
+
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use super::binaries;
+
+/// A program on a leash: killed when this is dropped, and by the kernel's closing of a pipe when
+/// the test process itself is killed.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program` with `arguments` and the extra `environment`; both of its outputs are
+    /// appended to `log`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub(crate) fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, String)],
+        log: &Path,
+    ) -> Self {
+        let output = OpenOptions::new().create(true).append(true).open(log).expect("open a log");
+        let errors = output.try_clone().expect("clone the handle of a log");
+        let child = Command::new(binaries::path("leash"))
+            .arg(program)
+            .args(arguments)
+            .envs(environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::piped())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {name}: {error}"));
+        Self { name: name.to_owned(), child, log: log.to_owned() }
+    }
+
+    /// What it is called in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The process id of the program itself.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where both of its outputs go.
+    pub(crate) fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("ask after a child process")
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub(crate) fn kill(&mut self) {
+        // Already dead is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends a signal by name, such as `TERM`, `STOP` or `CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .args(["-s", signal, &self.id().to_string()])
+            .status()
+            .expect("run kill");
+        assert!(status.success(), "kill -s {signal} of {}: {status}", self.name);
+    }
+
+    /// SIGTERM; waits up to `limit` for the end and kills it after that.
+    ///
+    /// Returns how it ended, or `None` if it had to be killed.
+    pub(crate) async fn terminate(&mut self, limit: Duration) -> Option<ExitStatus> {
+        if let Some(status) = self.ended() {
+            return Some(status);
+        }
+        self.signal("TERM");
+        let deadline = tokio::time::Instant::now() + limit;
+        while tokio::time::Instant::now() < deadline {
+            if let Some(status) = self.ended() {
+                return Some(status);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.kill();
+        None
+    }
+
+    /// The last `bytes` of its log, for a failure's message.
+    pub(crate) fn log_tail(&self, bytes: u64) -> String {
+        tail(&self.log, bytes)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn tail(path: &Path, bytes: u64) -> String {
+    let mut text = Vec::new();
+    if let Ok(mut file) = File::open(path) {
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        let _ = file.seek(SeekFrom::Start(length.saturating_sub(bytes)));
+        let _ = file.read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// TCP ports on 127.0.0.1 that were free a moment ago, all different.
+///
+/// They lie below the range from which the kernel takes the ports of outgoing connections: none of
+/// those can take a port while its server is restarted.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    const FIRST: u16 = 20_000;
+    const NUMBER: u16 = 12_000;
+    /// How far this process has come in the range, from a start of its own.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
+        let start = RandomState::new().hash_one(std::process::id()) % u64::from(NUMBER);
+        AtomicU16::new(u16::try_from(start).unwrap_or(0))
+    });
+    std::array::from_fn(|_| {
+        (0..NUMBER)
+            .map(|_| FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % NUMBER)
+            .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+            .expect("a free port")
+    })
+}
