@@ -23,6 +23,7 @@ pub(crate) mod kubeconfig;
 pub(crate) mod load;
 pub(crate) mod node;
 pub(crate) mod parts;
+pub(crate) mod podswell;
 pub(crate) mod process;
 pub(crate) mod prometheus;
 pub(crate) mod stat;

@@ -1,0 +1,379 @@
+//! One function a scenario.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use podswell::core::policy::Mode;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::town::{LIMIT, Source, Town, Workload};
+use crate::support::deployment::NewDeployment;
+use crate::support::load::Level;
+use crate::support::wait::{eventually, until};
+
+/// Requests in flight, or a second, that ask for five pods of seven each, with room on both sides.
+const FIVE_PODS: usize = 31;
+const CALM: Duration = Duration::from_secs(20);
+
+fn reason(status: &Value) -> &str {
+    status["decision"]["reason"].as_str().unwrap_or_default()
+}
+
+fn gate(status: &Value) -> &str {
+    status["decision"]["gate"].as_str().unwrap_or_default()
+}
+
+fn bounded(status: &Value) -> i64 {
+    status["decision"]["bounded"].as_i64().unwrap_or(-1)
+}
+
+/// Steady load reaches `ceil(load / resolved target)` and stays there.
+pub(super) async fn steady(town: Arc<Town>, source: Source) {
+    let workload = town.workload("steady", source.name(), source, 1, &[]).await;
+    let _load = workload.load(Level::Held(FIVE_PODS));
+    workload.reaches(5).await;
+    workload.stays(5, source.window() + CALM).await;
+    let reasons = workload.event_reasons().await;
+    assert!(reasons.iter().any(|reason| reason == "ScaledUp"), "{reasons:?}");
+    let status = workload.status().await;
+    assert_eq!(status["decision"]["observation"]["signal"], "fresh", "{status}");
+    let explained = workload.explain().await;
+    assert!(explained.contains("7") && explained.contains(source_shown(source)), "{explained}");
+}
+
+fn source_shown(source: Source) -> &'static str {
+    match source {
+        Source::Scrape | Source::QueueProxy => "scrape",
+        Source::Prometheus1 => "fast-concurrency",
+        Source::Prometheus15 => "slow-concurrency",
+    }
+}
+
+/// A burst of ten times the load enters panic and drops nothing before the stable window has passed.
+pub(super) async fn burst(town: Arc<Town>, source: Source) {
+    let workload = town.workload("burst", source.name(), source, 1, &[]).await;
+    let load = workload.load(Level::Held(4));
+    workload
+        .says("hears its load", |status| {
+            status["decision"]["observation"]["stable"].as_f64().is_some_and(|stable| stable > 3.0)
+        })
+        .await;
+    tokio::time::sleep(source.window()).await;
+    workload.stays(1, Duration::from_secs(3)).await;
+    load.set(Level::Held(40));
+    workload.reaches(6).await;
+    let raised = Instant::now();
+    let status =
+        workload.says("panics", |status| !status["decision"]["panic_mode"].is_null()).await;
+    assert!(status["decision"]["panic_mode"]["high_water"].as_i64() >= Some(6), "{status}");
+    load.set(Level::Held(4));
+    // The panic began before its replicas were seen, by less than a source's interval and a little.
+    let margin = Duration::from_secs(3);
+    let held = source.window().saturating_sub(raised.elapsed() + margin);
+    workload.holds(held, "panic never lowers", |replicas| replicas >= 6).await;
+    workload.reaches(1).await;
+    let reasons = workload.event_reasons().await;
+    assert!(reasons.iter().any(|reason| reason == "PanicEntered"), "{reasons:?}");
+}
+
+/// A request rate, from counters.
+pub(super) async fn request_rate(town: Arc<Town>, source: Source) {
+    let more = [("autoscaling.knative.dev/metric", "rps")];
+    let workload = town.workload("rate", source.name(), source, 1, &more).await;
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let load = workload.load(Level::PerSecond(FIVE_PODS as f64));
+    workload.reaches(5).await;
+    workload.stays(5, source.window() + CALM).await;
+    assert_eq!(load.outcome().failed, 0, "{:?}", load.outcome());
+}
+
+/// Scale-down waits for the delay and then follows the rate.
+pub(super) async fn scale_down(town: Arc<Town>) {
+    let more = [
+        ("autoscaling.knative.dev/scale-down-delay", "10s"),
+        ("podswell.dev/max-scale-down-rate", "1.5"),
+    ];
+    let workload = town.workload("down", "delayed", Source::Scrape, 1, &more).await;
+    let load = workload.load(Level::Held(60));
+    workload.reaches(9).await;
+    tokio::time::sleep(Source::Scrape.window() * 2).await;
+    load.set(Level::Idle);
+    workload.stays(9, Duration::from_secs(9)).await;
+    let mut seen = vec![9];
+    let started = Instant::now();
+    while seen.last() != Some(&1) && started.elapsed() < LIMIT {
+        let replicas = workload.replicas().await;
+        if seen.last() != Some(&replicas) {
+            seen.push(replicas);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(seen.last(), Some(&1), "nothing would wake it, so one stays: {seen:?}");
+    for pair in seen.windows(2) {
+        let least = f64::from(pair[0]) / 1.5;
+        assert!(pair[1] < pair[0] && f64::from(pair[1]) >= least.floor(), "rate 1.5: {seen:?}");
+    }
+    workload.says("one stays", |status| reason(status) == "NoWakePath").await;
+}
+
+pub(super) async fn min_and_max(town: Arc<Town>) {
+    let more =
+        [("autoscaling.knative.dev/min-scale", "2"), ("autoscaling.knative.dev/max-scale", "3")];
+    let workload = town.workload("bounds", "bounded", Source::Scrape, 1, &more).await;
+    workload.reaches(2).await;
+    let load = workload.load(Level::Held(FIVE_PODS));
+    workload.reaches(3).await;
+    workload.says("the ceiling decides", |status| reason(status) == "MaxScale").await;
+    workload.stays(3, CALM).await;
+    load.set(Level::Idle);
+    workload.reaches(2).await;
+    workload.stays(2, CALM).await;
+}
+
+/// A new object reaches its initial scale once, without any load, and then follows its load.
+pub(super) async fn initial_scale(town: Arc<Town>) {
+    let more = [("autoscaling.knative.dev/initial-scale", "3")];
+    let workload = town.workload("bounds", "initial", Source::Scrape, 1, &more).await;
+    workload.reaches(3).await;
+    until(
+        LIMIT,
+        "three are ready",
+        |ready| *ready >= 3,
+        || async { workload.deployment.ready_replicas().await.unwrap_or(0) },
+    )
+    .await;
+    workload.reaches(1).await;
+    workload.stays(1, CALM).await;
+}
+
+pub(super) async fn activation_scale(town: Arc<Town>) {
+    let more = [("autoscaling.knative.dev/activation-scale", "4")];
+    let workload = town.workload("bounds", "activation", Source::Scrape, 1, &more).await;
+    workload.stays(1, Duration::from_secs(5)).await;
+    let _load = workload.load(Level::Held(2));
+    workload.reaches(4).await;
+    workload.stays(4, CALM).await;
+}
+
+/// Annotations may change at any time.
+pub(super) async fn edits(town: Arc<Town>) {
+    let workload = town.workload("edits", "edited", Source::Scrape, 1, &[]).await;
+    let _load = workload.load(Level::Held(FIVE_PODS));
+    workload.reaches(5).await;
+    let annotate = async |key: &str, value: Option<&str>| {
+        let key = format!("autoscaling.knative.dev/{key}");
+        workload.deployment.annotate(&key, value).await.expect("annotate");
+    };
+    annotate("target", Some("20")).await;
+    workload.reaches(3).await;
+    annotate("window", Some("30s")).await;
+    annotate("min-scale", Some("4")).await;
+    workload.reaches(4).await;
+    annotate("target", Some("no number")).await;
+    // A value that cannot be read counts as absent: 70 requests in flight per pod.
+    let status = workload
+        .says("reports the problem", |status| status.to_string().contains("InvalidAnnotation"))
+        .await;
+    assert!(status.to_string().contains("no number"), "{status}");
+    workload.stays(4, CALM).await;
+    annotate("target", Some("5")).await;
+    annotate("min-scale", None).await;
+    workload.reaches(9).await;
+    workload.stays(9, CALM).await;
+}
+
+pub(super) async fn two_namespaces(town: Arc<Town>) {
+    let small = town.workload("blue", "checkout", Source::Scrape, 1, &[]).await;
+    let large = town.workload("green", "checkout", Source::Prometheus1, 1, &[]).await;
+    let _loads = [small.load(Level::Held(3)), large.load(Level::Held(FIVE_PODS))];
+    large.reaches(5).await;
+    tokio::join!(large.stays(5, CALM), small.stays(1, CALM));
+}
+
+/// A rolling update under load changes nothing.
+pub(super) async fn rolling_update(town: Arc<Town>) {
+    let workload = town.workload("rollout", "updated", Source::Scrape, 1, &[]).await;
+    let _load = workload.load(Level::Held(FIVE_PODS));
+    workload.reaches(5).await;
+    workload.stays(5, Source::Scrape.window() * 2).await;
+    workload.deployment.annotate_pods("version", Some("2")).await.expect("start a rollout");
+    let rolled_out = async {
+        eventually(LIMIT, "the rollout is complete", || async {
+            let deployment = workload.deployment.get().await.map_err(|error| error.to_string())?;
+            let status = deployment.status.unwrap_or_default();
+            let done = status.observed_generation == deployment.metadata.generation
+                && status.updated_replicas == Some(5)
+                && status.replicas == Some(5)
+                && status.ready_replicas == Some(5);
+            if done { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+    };
+    tokio::join!(rolled_out, workload.stays(5, Source::Scrape.window() + CALM * 2));
+}
+
+/// While an HPA has the same target nothing is written, and its name is told.
+pub(super) async fn rival(town: Arc<Town>) {
+    let workload = town.workload("rivals", "contested", Source::Scrape, 1, &[]).await;
+    let load = workload.load(Level::Held(3));
+    workload.says("decides", |status| bounded(status) == 1).await;
+    let hpa = json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": "by-cpu", "namespace": "rivals" },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "contested" },
+            "minReplicas": 1,
+            "maxReplicas": 9,
+            "metrics": [{
+                "type": "Resource",
+                "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 50 } },
+            }],
+        },
+    });
+    town.plane.apply(&hpa.to_string()).await;
+    let status = workload.says("sees its rival", |status| gate(status) == "Rival").await;
+    assert!(status.to_string().contains("by-cpu"), "{status}");
+    load.set(Level::Held(FIVE_PODS));
+    workload.says("would want five", |status| bounded(status) >= 5).await;
+    workload.stays(1, CALM).await;
+    town.plane.kubectl(&["delete", "hpa", "by-cpu", "-n", "rivals"]).await;
+    workload.reaches(5).await;
+    let reasons = workload.event_reasons().await;
+    for expected in ["RivalFound", "RivalGone"] {
+        assert!(reasons.iter().any(|reason| reason == expected), "{reasons:?}");
+    }
+}
+
+/// `observe` and `paused` decide and write nothing.
+pub(super) async fn modes(town: Arc<Town>) {
+    let observed = [("podswell.dev/mode", Mode::Observe.as_str())];
+    let paused = [("podswell.dev/mode", Mode::Paused.as_str())];
+    let observed = town.workload("modes", "observed", Source::Scrape, 1, &observed).await;
+    let paused = town.workload("modes", "paused", Source::Prometheus1, 1, &paused).await;
+    let loads = [observed.load(Level::Held(FIVE_PODS)), paused.load(Level::Held(FIVE_PODS))];
+    let would = |status: &Value| bounded(status) == 5;
+    tokio::join!(observed.says("would want five", would), paused.says("would want five", would));
+    assert_eq!(gate(&observed.status().await), "ObserveOnly");
+    assert_eq!(gate(&paused.status().await), "Paused");
+    tokio::join!(observed.stays(1, CALM), paused.stays(1, CALM));
+    paused.set_mode(Mode::PausedDown).await;
+    paused.reaches(5).await;
+    drop(loads);
+    paused.stays(5, Source::Prometheus1.window() + CALM).await;
+    paused.set_mode(Mode::Apply).await;
+    paused.reaches(1).await;
+    observed.stays(1, Duration::ZERO).await;
+}
+
+/// Without our class a workload is decided and explained, never written.
+pub(super) async fn no_consent(town: Arc<Town>) {
+    let workload: Workload<'_> = town
+        .workload("modes", "not-ours", Source::Scrape, 1, &[("autoscaling.knative.dev/class", "")])
+        .await;
+    let _load = workload.load(Level::Held(FIVE_PODS));
+    let status = workload.says("would want five", |status| bounded(status) == 5).await;
+    assert_eq!(gate(&status), "ObserveOnly");
+    workload.stays(1, CALM).await;
+}
+
+/// Knative's own arithmetic on pods that are scraped as Knative scrapes them.
+pub(super) async fn knative(town: Arc<Town>) {
+    let more = [("podswell.dev/compat", "knative")];
+    let workload = town.workload("compat", "knative", Source::QueueProxy, 1, &more).await;
+    let _load = workload.load(Level::Held(FIVE_PODS));
+    let status = workload.says("counts as Knative does", |status| bounded(status) >= 5).await;
+    assert_eq!(status["decision"]["semantics"], "knative", "{status}");
+    workload.reaches(5).await;
+}
+
+/// What one workload says wrongly is its own affair.
+pub(super) async fn bad_annotations(town: Arc<Town>) {
+    let huge = "9".repeat(200_000);
+    let cases: [(&str, &str, &str); 5] = [
+        ("bad-window", "autoscaling.knative.dev/window", "-5s"),
+        ("bad-scale", "autoscaling.knative.dev/min-scale", "NaN"),
+        ("bad-huge", "autoscaling.knative.dev/max-scale", &huge),
+        ("bad-scrape", "podswell.dev/scrape", "{\"port\":0}"),
+        ("bad-source", "podswell.dev/source", "no such source"),
+    ];
+    let neighbour = town.workload("bad", "neighbour", Source::Scrape, 1, &[]).await;
+    let mut bad = Vec::new();
+    for (name, key, value) in cases {
+        bad.push(town.workload("bad", name, Source::Scrape, 1, &[(key, value)]).await);
+    }
+    let _load = neighbour.load(Level::Held(FIVE_PODS));
+    neighbour.reaches(5).await;
+    for workload in &bad {
+        let status = workload
+            .says("has a problem", |status| {
+                status["problems"].as_array().is_some_and(|problems| !problems.is_empty())
+                    || status["config"]["problems"]
+                        .as_array()
+                        .is_some_and(|problems| !problems.is_empty())
+            })
+            .await;
+        assert!(status.to_string().len() < 20_000, "{} bytes", status.to_string().len());
+        assert_eq!(workload.replicas().await, 1);
+    }
+}
+
+/// A change of `config-autoscaler` reaches every workload; a broken one keeps the last good one.
+pub(super) async fn config_map(town: &Arc<Town>) {
+    let set = async |data: Value| {
+        let map = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": "config-autoscaler", "namespace": "podswell-system" },
+            "data": data,
+        });
+        town.plane.apply(&map.to_string()).await;
+    };
+    let workload = town.workload("cluster", "tuned", Source::Scrape, 1, &[]).await;
+    let _load = workload.load(Level::Held(FIVE_PODS));
+    workload.reaches(5).await;
+    set(json!({ "container-concurrency-target-percentage": "100" })).await;
+    workload.reaches(4).await;
+    set(json!({ "container-concurrency-target-percentage": "broken", "min-scale": "9" })).await;
+    workload.stays(4, CALM).await;
+    set(json!({ "container-concurrency-target-percentage": "70" })).await;
+    workload.reaches(5).await;
+}
+
+/// Killed under load and started again a little later: nothing is lowered.
+pub(super) async fn killed_and_restarted(town: &Arc<Town>) {
+    let mut workloads = Vec::new();
+    let mut loads = Vec::new();
+    for source in Source::ALL {
+        let workload = town.workload("restart", source.name(), source, 1, &[]).await;
+        loads.push(workload.load(Level::Held(FIVE_PODS)));
+        workloads.push(workload);
+    }
+    for workload in &workloads {
+        workload.reaches(5).await;
+    }
+    town.podswell.write().await.kill();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    town.podswell.write().await.restart().await;
+    let stay = workloads.iter().map(|workload| workload.stays(5, Duration::from_secs(75)));
+    futures::future::join_all(stay).await;
+    let metrics = town.podswell.read().await.metrics().await;
+    assert!(metrics.contains("podswell_pods_desired"), "{metrics}");
+}
+
+/// A stop writes nothing and ends with 0.
+pub(super) async fn stops_gracefully(town: &Arc<Town>) {
+    let before = all_replicas(town).await;
+    assert!(town.podswell.write().await.terminate().await, "exit code 0");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(all_replicas(town).await, before);
+    let orphan = NewDeployment::new("stopped", "orphan", 1);
+    orphan.create(&town.plane.client()).await;
+}
+
+async fn all_replicas(town: &Arc<Town>) -> String {
+    let template =
+        "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {.spec.replicas}\n{end}";
+    town.plane.kubectl(&["get", "deployments", "-A", "-o", template]).await
+}

@@ -1,0 +1,142 @@
+//! The program under test, as its Deployment would run it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::http::HttpClient;
+use super::process::{Process, free_ports};
+use super::wait::eventually;
+
+/// How long it may take until it is ready: generous, the machine may be busy.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running `podswell run`; ends with this value.
+#[derive(Debug)]
+pub(crate) struct Podswell {
+    process: Process,
+    arguments: Vec<String>,
+    log: PathBuf,
+    health_port: u16,
+    admin_port: u16,
+    client: HttpClient,
+}
+
+impl Podswell {
+    /// Starts it with this kubeconfig and more flags, and waits until it is ready.
+    pub(crate) async fn start(folder: &Path, kubeconfig: &Path, more: &[&str]) -> Self {
+        let [health_port, admin_port] = free_ports();
+        let mut arguments: Vec<String> = [
+            "run",
+            "--kubeconfig",
+            &kubeconfig.display().to_string(),
+            "--namespace",
+            "podswell-system",
+            "--listen",
+            &format!("127.0.0.1:{health_port}"),
+            "--admin-listen",
+            &format!("127.0.0.1:{admin_port}"),
+            "--scrape-allow-loopback",
+            "--log-format",
+            "text",
+        ]
+        .map(ToOwned::to_owned)
+        .to_vec();
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let log = folder.join(format!("podswell-{health_port}.log"));
+        let mut this = Self {
+            process: spawn(&arguments, &log),
+            arguments,
+            log,
+            health_port,
+            admin_port,
+            client: HttpClient::new(),
+        };
+        this.wait_until_ready().await;
+        this
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let url = format!("http://127.0.0.1:{}/readyz", self.health_port);
+        let (process, client) = (&mut self.process, &self.client);
+        eventually(LIMIT, "podswell is ready", || {
+            let ended = process
+                .ended()
+                .map(|status| panic!("podswell ended with {status}:\n{}", process.log_tail(4000)));
+            let (url, client) = (url.clone(), client.clone());
+            async move {
+                let () = ended.unwrap_or(());
+                match client.get(&url).await {
+                    Ok(answer) if answer.status == 200 => Ok(()),
+                    Ok(answer) => Err(String::from_utf8_lossy(&answer.body).into_owned()),
+                    Err(error) => Err(format!("{error:?}")),
+                }
+            }
+        })
+        .await;
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`Self::kill`], with the same flags.
+    pub(crate) async fn restart(&mut self) {
+        self.process = spawn(&self.arguments, &self.log);
+        self.wait_until_ready().await;
+    }
+
+    /// SIGTERM; whether it ended with 0 in time.
+    pub(crate) async fn terminate(&mut self) -> bool {
+        self.process.terminate(LIMIT).await.is_some_and(|status| status.success())
+    }
+
+    /// Where `/v1` is served.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
+    }
+
+    /// `GET` of an admin path as JSON; `Null` while there is none.
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let url = format!("{}{path}", self.admin_url());
+        match self.client.get(&url).await {
+            Ok(answer) if answer.status == 200 => {
+                serde_json::from_slice(&answer.body).expect("an answer in JSON")
+            }
+            _ => Value::Null,
+        }
+    }
+
+    /// What it says of a target; `Null` while it knows nothing of it.
+    pub(crate) async fn target(&self, namespace: &str, name: &str) -> Value {
+        self.get(&format!("/v1/targets/{namespace}/{name}")).await
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.health_port);
+        let answer = self.client.get(&url).await.expect("an answer of /metrics");
+        String::from_utf8_lossy(&answer.body).into_owned()
+    }
+
+    /// Runs `podswell explain` against this process; returns its output.
+    pub(crate) fn explain(&self, namespace: &str, name: &str) -> String {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_podswell"))
+            .args(["explain", &format!("deploy/{name}"), "-n", namespace])
+            .args(["--server", &self.admin_url()])
+            .output()
+            .expect("run podswell explain");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The end of its log, for a failure's message.
+    pub(crate) fn log_tail(&self, bytes: u64) -> String {
+        self.process.log_tail(bytes)
+    }
+}
+
+fn spawn(arguments: &[String], log: &Path) -> Process {
+    Process::start("podswell", Path::new(env!("CARGO_BIN_EXE_podswell")), arguments, &[], log)
+}
