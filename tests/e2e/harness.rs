@@ -33,6 +33,7 @@ async fn a_deployment_runs_and_serves_and_is_scraped() {
     deployment.scale_to(1, "test").await.expect("scale down");
     wait_for_ready(&deployment, &table, 1).await;
     service_accounts_have_their_own_rights(&plane).await;
+    the_hpa_controller_looks(&plane).await;
     let before = table.ready(NAMESPACE, "web");
     plane.kill_apiserver();
     assert!(deployment.replicas().await.is_err(), "a dead API server answers");
@@ -240,4 +241,25 @@ async fn service_accounts_have_their_own_rights(plane: &ControlPlane) {
     let file = format!("--kubeconfig={}", file.display());
     let seen = plane.kubectl(&["get", "deployments", "-n", NAMESPACE, "-o=name", &file]).await;
     assert_eq!(seen.trim(), "deployment.apps/web");
+}
+
+async fn the_hpa_controller_looks(plane: &ControlPlane) {
+    let manifest = r#"{
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": "web", "namespace": "harness" },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" },
+            "maxReplicas": 5,
+            "metrics": [{ "type": "External", "external": {
+                "metric": { "name": "none" }, "target": { "type": "AverageValue", "averageValue": "1" }
+            }}]
+        }
+    }"#;
+    plane.apply(manifest).await;
+    let path = "-o=jsonpath={.status.conditions[?(@.type=='ScalingActive')].reason}";
+    let reason = || async { plane.kubectl(&["get", "hpa", "web", "-n", NAMESPACE, path]).await };
+    let failed = |reason: &String| reason == "FailedGetExternalMetric";
+    until(LIMIT, "the HPA controller misses its metric", failed, reason).await;
+    plane.kubectl(&["delete", "hpa", "web", "-n", NAMESPACE]).await;
 }
