@@ -27,18 +27,18 @@ pub fn settings(config: &TargetConfig) -> Vec<Setting> {
         ("target", number(spec.total)),
         ("target-utilization-percentage", number(100.0 * spec.target / spec.total)),
         ("target-burst-capacity", number(spec.target_burst_capacity)),
-        ("window", duration(spec.stable_window)),
+        ("window", go_duration(spec.stable_window)),
         ("panic-window-percentage", number(100.0 * panic_share)),
         ("panic-threshold-percentage", number(100.0 * spec.panic_threshold)),
         ("metric-aggregation-algorithm", algorithm.to_owned()),
         ("max-scale-up-rate", number(spec.max_scale_up_rate)),
         ("max-scale-down-rate", number(spec.max_scale_down_rate)),
-        ("scale-down-delay", duration(spec.scale_down_delay)),
+        ("scale-down-delay", go_duration(spec.scale_down_delay)),
         ("min-scale", config.bounds.min.to_string()),
         ("max-scale", config.bounds.max.to_string()),
         ("initial-scale", spec.initial_scale.to_string()),
         ("activation-scale", spec.activation_scale.to_string()),
-        ("scale-to-zero-pod-retention-period", duration(config.zero.retention)),
+        ("scale-to-zero-pod-retention-period", go_duration(config.zero.retention)),
     ]
     .into_iter()
     .map(|(name, value)| Setting { name, value, from: provenance(config, name) })
@@ -85,6 +85,11 @@ pub fn duration(value: Duration) -> String {
     let shown: Vec<String> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n} {unit}")).collect();
     shown.join(" ")
+}
+
+/// A duration as annotations spell it: `90s`, `0.5s`.
+fn go_duration(value: Duration) -> String {
+    format!("{}s", value.as_secs_f64())
 }
 
 fn tenths(value: Duration) -> String {

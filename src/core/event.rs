@@ -122,6 +122,19 @@ pub enum WriteOutcome {
     Gone,
 }
 
+impl WriteOutcome {
+    /// The outcome as labels and the HTTP API spell it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Written => "Written",
+            Self::Conflict => "Conflict",
+            Self::Refused { .. } => "Refused",
+            Self::Unknown => "Unknown",
+            Self::Gone => "Gone",
+        }
+    }
+}
+
 /// A fact for the engine.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

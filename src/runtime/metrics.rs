@@ -157,7 +157,7 @@ impl Metrics {
 
     /// Counts one write and how long it took from the decision to the answer.
     pub fn wrote(&self, outcome: &WriteOutcome, took: Option<Duration>) {
-        self.scale_writes.get_or_create(&OutcomeLabel { outcome: write_label(outcome) }).inc();
+        self.scale_writes.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
         if let Some(took) = took {
             self.scale_write_duration.observe(took.as_secs_f64());
         }
@@ -196,17 +196,6 @@ impl Metrics {
             }
             _ => {}
         }
-    }
-}
-
-/// The outcome of a write as a label.
-pub fn write_label(outcome: &WriteOutcome) -> &'static str {
-    match outcome {
-        WriteOutcome::Written => "Written",
-        WriteOutcome::Conflict => "Conflict",
-        WriteOutcome::Refused { .. } => "Refused",
-        WriteOutcome::Unknown => "Unknown",
-        WriteOutcome::Gone => "Gone",
     }
 }
 

@@ -7,3 +7,12 @@ pub mod health;
 pub mod metrics;
 pub mod status_board;
 pub mod telemetry;
+
+/// Runs the controller until it is told to stop.
+///
+/// # Errors
+/// If it cannot start.
+pub fn run(settings: args::Settings) -> anyhow::Result<std::process::ExitCode> {
+    let _ = settings;
+    anyhow::bail!("not wired yet")
+}
