@@ -32,7 +32,12 @@ pub(super) struct ExplainArgs {
     output: Output,
 
     /// Where podswell's admin listener is reached
-    #[arg(long, env = "PODSWELL_SERVER", default_value = "http://127.0.0.1:8081", value_name = "URL")]
+    #[arg(
+        long,
+        env = "PODSWELL_SERVER",
+        default_value = "http://127.0.0.1:8081",
+        value_name = "URL"
+    )]
     server: String,
 
     /// A file with the bearer token that the server asks for

@@ -266,6 +266,23 @@ pub enum NoticeReason {
 }
 
 impl NoticeReason {
+    /// Every reason.
+    pub const ALL: [Self; 13] = [
+        Self::ScaledUp,
+        Self::ScaledDown,
+        Self::ScaledToZero,
+        Self::PanicEntered,
+        Self::PanicLeft,
+        Self::InvalidAnnotation,
+        Self::SignalPartial,
+        Self::SignalLost,
+        Self::SignalBack,
+        Self::RivalFound,
+        Self::RivalGone,
+        Self::WriteFailed,
+        Self::HoldLong,
+    ];
+
     /// The reason as it shows on the Kubernetes Event.
     pub fn as_str(self) -> &'static str {
         match self {

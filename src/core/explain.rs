@@ -44,12 +44,9 @@ pub fn needs_attention(status: &TargetStatus) -> bool {
         matches!(decision.observation.signal, SignalState::Partial | SignalState::Lost)
             || matches!(
                 decision.reason,
-                Reason::SignalLost
-                    | Reason::WakePathLost
-                    | Reason::NoSource
-                    | Reason::Rival
-                    | Reason::ManualZero
+                Reason::SignalLost | Reason::WakePathLost | Reason::NoSource
             )
+            || matches!(decision.gate, Some(Reason::Rival | Reason::ManualZero))
     });
     let write_failed = status.last_write.as_ref().is_some_and(|write| {
         matches!(write.outcome, WriteOutcome::Refused { .. } | WriteOutcome::Unknown)
@@ -124,7 +121,7 @@ fn scale_words(status: &TargetStatus) -> String {
     match &status.decision {
         Some(decision) if decision.bounded != replicas && decision.bounded >= 0 => {
             let wanted = decision.bounded;
-            if writes(status) {
+            if decision.gate.is_none() {
                 format!("{replicas} → {wanted} {}", noun(wanted))
             } else {
                 format!("{replicas} {} (would be {wanted})", noun(replicas))
@@ -132,14 +129,6 @@ fn scale_words(status: &TargetStatus) -> String {
         }
         _ => format!("{replicas} {}", noun(replicas)),
     }
-}
-
-/// Whether decisions about this target are written at all.
-fn writes(status: &TargetStatus) -> bool {
-    let wanted = status.decision.as_ref().map_or(status.replicas, |decision| decision.bounded);
-    status.config.consent == Consent::Managed
-        && status.rivals.is_empty()
-        && status.config.mode.allows(status.replicas, wanted)
 }
 
 fn signal_words(status: &TargetStatus, seen: &Observation) -> String {
@@ -283,33 +272,40 @@ fn result(screen: &mut String, status: &TargetStatus, decision: &Decision) {
         };
         line(screen, "write", &text);
     }
-    if let Some(why) = not_written(status) {
-        line(screen, "write", &why);
+    if let Some(gate) = decision.gate {
+        let text = format!("{} ({})", not_written(status, gate), gate.as_str());
+        line(screen, "write", &text);
     }
 }
 
 /// Why nothing is written, if nothing is.
-fn not_written(status: &TargetStatus) -> Option<String> {
-    if let Some(rival) = status.rivals.first() {
-        return Some(format!(
+fn not_written(status: &TargetStatus, gate: Reason) -> String {
+    match (gate, status.rivals.first()) {
+        (Reason::Rival, Some(rival)) => format!(
             "nothing is written: {} {} scales this target too",
             printable(&rival.kind),
             printable(&rival.name)
-        ));
-    }
-    if status.config.consent == Consent::Observed {
-        return Some(
+        ),
+        (Reason::ObserveOnly, _) if status.config.consent == Consent::Observed => {
             "nothing is written: the Deployment lacks autoscaling.knative.dev/class: kpa.podswell.dev"
-                .to_owned(),
-        );
-    }
-    match status.config.mode {
-        Mode::Apply => None,
-        Mode::PausedUp => Some("raising is paused (mode paused-up)".to_owned()),
-        Mode::PausedDown => Some("lowering is paused (mode paused-down)".to_owned()),
-        mode @ (Mode::Paused | Mode::Observe) => {
-            Some(format!("nothing is written: mode {}", mode.as_str()))
+                .to_owned()
         }
+        (Reason::ObserveOnly | Reason::Paused, _) => match status.config.mode {
+            Mode::PausedUp => "not written: raising is paused (mode paused-up)".to_owned(),
+            Mode::PausedDown => "not written: lowering is paused (mode paused-down)".to_owned(),
+            mode => format!("nothing is written: mode {}", mode.as_str()),
+        },
+        _ => format!("nothing is written: {}", gate.meaning()),
+    }
+}
+
+/// What would have to happen for decisions to be written again.
+fn gate_opens(status: &TargetStatus, decision: &Decision, gate: Reason) -> String {
+    match gate {
+        Reason::Rival => "resumes by itself when the other autoscaler is gone".to_owned(),
+        Reason::ManualZero => "resumes when somebody sets at least 1 replica".to_owned(),
+        _ if decision.bounded == status.replicas => "nothing would be written now".to_owned(),
+        _ => format!("{} would be written if writing were allowed", decision.bounded),
     }
 }
 
@@ -317,13 +313,13 @@ fn not_written(status: &TargetStatus) -> Option<String> {
 fn next(status: &TargetStatus, decision: &Decision, now: Timestamp) -> String {
     let spec = &status.config.spec;
     let seen = &decision.observation;
+    if let Some(gate) = decision.gate {
+        return gate_opens(status, decision, gate);
+    }
     match decision.reason {
         Reason::NoSource => {
             "measure something: set podswell.dev/source or podswell.dev/scrape".into()
         }
-        Reason::Rival => "resumes by itself when the other autoscaler is gone".into(),
-        Reason::ManualZero => "resumes when somebody sets at least 1 replica".into(),
-        Reason::Paused | Reason::ObserveOnly => observed_next(status, decision),
         Reason::SignalStarting => format!("stays at {} until the first sample", status.replicas),
         Reason::SignalLost => format!(
             "stays at {} until samples arrive again{}",
@@ -363,14 +359,6 @@ fn next(status: &TargetStatus, decision: &Decision, now: Timestamp) -> String {
 
 fn max_scale_from(status: &TargetStatus) -> &'static str {
     provenance(&status.config, "max-scale").as_str()
-}
-
-fn observed_next(status: &TargetStatus, decision: &Decision) -> String {
-    if decision.bounded == status.replicas {
-        "nothing would be written now".to_owned()
-    } else {
-        format!("{} would be written if writing were allowed", decision.bounded)
-    }
 }
 
 fn remaining(until: Timestamp, now: Timestamp) -> Duration {

@@ -159,7 +159,7 @@ pub struct ClusterAccess {
 }
 
 /// What `podswell run` was told, checked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// What the resolution of annotations needs to know.
     pub process: ProcessSettings,

@@ -156,11 +156,9 @@ impl Metrics {
     }
 
     /// Counts one write and how long it took from the decision to the answer.
-    pub fn wrote(&self, outcome: &WriteOutcome, took: Option<Duration>) {
+    pub fn wrote(&self, outcome: &WriteOutcome, took: Duration) {
         self.scale_writes.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
-        if let Some(took) = took {
-            self.scale_write_duration.observe(took.as_secs_f64());
-        }
+        self.scale_write_duration.observe(took.as_secs_f64());
     }
 
     /// Notes how long one evaluation of all due targets took.

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod clock;
 pub mod engine_handle;
+pub mod engine_task;
 pub mod health;
 pub mod metrics;
 pub mod status_board;
@@ -13,6 +14,6 @@ pub mod telemetry;
 /// # Errors
 /// If it cannot start.
 pub fn run(settings: args::Settings) -> anyhow::Result<std::process::ExitCode> {
-    let _ = settings;
+    drop(settings);
     anyhow::bail!("not wired yet")
 }

@@ -113,9 +113,7 @@ impl IntoResponse for ApiError {
                 let message = "this path does not know this method".to_owned();
                 (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
             }
-            Self::Internal(why) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "Internal", why.to_owned())
-            }
+            Self::Internal(why) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal", why.to_owned()),
             Self::Timeout => {
                 let message = "the answer took too long".to_owned();
                 (StatusCode::SERVICE_UNAVAILABLE, "Timeout", message)
@@ -293,10 +291,7 @@ async fn log_level(State(readers): State<Readers>) -> String {
     readers.log.level() + "\n"
 }
 
-async fn set_log_level(
-    State(readers): State<Readers>,
-    level: String,
-) -> Result<String, ApiError> {
+async fn set_log_level(State(readers): State<Readers>, level: String) -> Result<String, ApiError> {
     readers.log.set_level(&level).map_err(|why| ApiError::BadRequest(why.to_string()))?;
     let level = readers.log.level();
     tracing::info!(level, "log level changed");

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::core::config::TargetConfig;
-use crate::core::decision::{Decision, Observation, TargetStatus, Trigger, WriteRecord};
+use crate::core::decision::{Decision, Observation, Reason, TargetStatus, Trigger, WriteRecord};
 use crate::core::effective;
 use crate::core::event::WriteOutcome;
 use crate::core::explain;
@@ -118,6 +118,7 @@ pub struct Summary {
     ready: i32,
     desired: Option<i32>,
     reason: Option<&'static str>,
+    gate: Option<&'static str>,
     signal: Option<&'static str>,
     panic: bool,
     problems: usize,
@@ -136,6 +137,7 @@ impl Summary {
             ready: status.pods.ready,
             desired: decision.map(|decision| decision.bounded),
             reason: decision.map(|decision| decision.reason.as_str()),
+            gate: decision.and_then(|decision| decision.gate).map(Reason::as_str),
             signal: decision.map(|decision| decision.observation.signal.as_str()),
             panic: decision.is_some_and(|decision| decision.panic_mode.is_some()),
             problems: status.all_problems().count(),
@@ -263,6 +265,7 @@ struct DecisionBody {
     bounded: i32,
     reason: &'static str,
     meaning: &'static str,
+    gate: Option<&'static str>,
     signal: SignalBody,
     windows: WindowsBody,
     wants: Option<WantsBody>,
@@ -337,6 +340,7 @@ impl DecisionBody {
             bounded: decision.bounded,
             reason: decision.reason.as_str(),
             meaning: decision.reason.meaning(),
+            gate: decision.gate.map(Reason::as_str),
             signal: SignalBody::of(&decision.observation),
             windows: WindowsBody::of(&decision.observation),
             wants: decision

@@ -199,7 +199,8 @@ fn rival() -> TargetStatus {
         |_| {},
         |decision| {
             decision.bounded = 8;
-            decision.reason = Reason::Rival;
+            decision.reason = Reason::StableDemand;
+            decision.gate = Some(Reason::Rival);
         },
     );
     status.rivals =
@@ -212,10 +213,23 @@ fn paused() -> TargetStatus {
         |config| config.mode = Mode::Paused,
         |decision| {
             decision.bounded = 8;
-            decision.stages.push(stage(Stage::Mode, 8, 6, "mode paused"));
-            decision.reason = Reason::Paused;
+            decision.reason = Reason::StableDemand;
+            decision.gate = Some(Reason::Paused);
         },
     )
+}
+
+fn observed() -> TargetStatus {
+    edit(
+        |config| config.consent = Consent::Observed,
+        |decision| decision.gate = Some(Reason::ObserveOnly),
+    )
+}
+
+fn manual_zero() -> TargetStatus {
+    let mut status = edit(|_| {}, |decision| decision.gate = Some(Reason::ManualZero));
+    status.replicas = 0;
+    status
 }
 
 fn compat() -> TargetStatus {
@@ -299,6 +313,8 @@ fn the_screen_of_each_state() {
         ("no_wake_path", no_wake_path()),
         ("rival", rival()),
         ("paused", paused()),
+        ("observed", observed()),
+        ("manual_zero", manual_zero()),
         ("compat", compat()),
         ("max_scale", max_scale()),
         ("delayed", delayed()),
@@ -320,6 +336,8 @@ fn attention_is_asked_for_where_somebody_must_look() {
         (false, no_wake_path()),
         (true, rival()),
         (false, paused()),
+        (false, observed()),
+        (true, manual_zero()),
         (false, max_scale()),
         (true, refused()),
     ] {
@@ -333,10 +351,18 @@ fn no_state_and_no_reason_breaks_the_screen() {
     undecided.decision = None;
     assert!(explain(&undecided, at(0)).contains("not decided yet"));
     for reason in Reason::ALL {
-        let status = edit(|_| {}, |decision| decision.reason = reason);
-        let screen = explain(&status, at(0));
-        assert!(screen.contains(reason.as_str()) && screen.contains(reason.meaning()), "{screen}");
-        assert!(screen.lines().all(|line| line.chars().count() < 160), "{screen}");
+        for gate in [None, Some(reason)] {
+            let status = edit(
+                |_| {},
+                |decision| {
+                    decision.reason = reason;
+                    decision.gate = gate;
+                },
+            );
+            let screen = explain(&status, at(0));
+            assert!(screen.contains(reason.as_str()) && screen.contains(reason.meaning()));
+            assert!(screen.lines().all(|line| line.chars().count() < 160), "{screen}");
+        }
     }
 }
 

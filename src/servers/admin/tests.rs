@@ -44,7 +44,12 @@ fn admin(readers: &Readers) -> Router {
     admin_routes(readers.clone(), Access { token_file: None, loopback: true })
 }
 
-async fn call(router: Router, request: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+async fn call(
+    router: Router,
+    request: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String) {
     let (method, path) = request.split_once(' ').unwrap();
     let mut builder = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| *name == "host") {
