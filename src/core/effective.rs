@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::config::{Provenance, Setting, TargetConfig};
+use super::keys::KEYS;
 use super::spec::{Aggregation, Semantics};
 
 /// Every setting of a target, in the order of the documentation.
@@ -47,8 +48,10 @@ pub fn settings(config: &TargetConfig) -> Vec<Setting> {
 
 /// Where the effective value of the key `name` (without its group) comes from.
 pub fn provenance(config: &TargetConfig, name: &str) -> Provenance {
-    let _ = (config, name);
-    Provenance::Default
+    let Some(key) = KEYS.iter().find(|key| key.name == name) else { return Provenance::Default };
+    let index = key.index();
+    let found = config.provenance.iter().find(|(of, _)| *of == index);
+    found.map_or(Provenance::Default, |(_, from)| *from)
 }
 
 impl Provenance {
@@ -104,6 +107,22 @@ fn tenths(value: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_is_a_key_and_knows_its_origin() {
+        for setting in settings(&TargetConfig::default()) {
+            let key = KEYS.iter().find(|key| key.name == setting.name);
+            let index = key.map(super::super::keys::Key::index);
+            assert!(index.is_some(), "{} is not in the table", setting.name);
+            let from = Provenance::Annotation;
+            let config = TargetConfig {
+                provenance: index.into_iter().map(|index| (index, from)).collect(),
+                ..TargetConfig::default()
+            };
+            assert_eq!(provenance(&config, setting.name), from);
+            assert_eq!(setting.from, Provenance::Default);
+        }
+    }
 
     #[test]
     fn numbers_are_short() {
