@@ -27,6 +27,10 @@
 //! Read the modules in this order: [`core::target`], [`core::spec`], [`core::config`],
 //! [`core::window`], [`core::decider`], [`core::engine`]; then the adapters.
 
+#[cfg(feature = "controller")]
+pub mod cli;
 pub mod core;
 #[cfg(feature = "controller")]
 pub mod runtime;
+#[cfg(feature = "controller")]
+pub mod servers;

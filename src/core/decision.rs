@@ -340,6 +340,13 @@ pub struct TargetStatus {
     pub samples: SampleCounts,
 }
 
+impl TargetStatus {
+    /// All problems, those of the configuration first.
+    pub fn all_problems(&self) -> impl Iterator<Item = &Problem> {
+        self.config.problems.iter().chain(&self.problems)
+    }
+}
+
 /// What became of the samples of a target since it appeared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -122,6 +122,19 @@ pub enum WriteOutcome {
     Gone,
 }
 
+impl WriteOutcome {
+    /// The outcome as labels and the HTTP API spell it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Written => "Written",
+            Self::Conflict => "Conflict",
+            Self::Refused { .. } => "Refused",
+            Self::Unknown => "Unknown",
+            Self::Gone => "Gone",
+        }
+    }
+}
+
 /// A fact for the engine.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -253,6 +266,23 @@ pub enum NoticeReason {
 }
 
 impl NoticeReason {
+    /// Every reason.
+    pub const ALL: [Self; 13] = [
+        Self::ScaledUp,
+        Self::ScaledDown,
+        Self::ScaledToZero,
+        Self::PanicEntered,
+        Self::PanicLeft,
+        Self::InvalidAnnotation,
+        Self::SignalPartial,
+        Self::SignalLost,
+        Self::SignalBack,
+        Self::RivalFound,
+        Self::RivalGone,
+        Self::WriteFailed,
+        Self::HoldLong,
+    ];
+
     /// The reason as it shows on the Kubernetes Event.
     pub fn as_str(self) -> &'static str {
         match self {

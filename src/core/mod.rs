@@ -3,12 +3,18 @@
 //! The law of this folder: no I/O, no clock, no lock, no task. Time is an argument, `now` first.
 //! Nothing here fails on data; what is wrong with an input becomes a [`problem::Problem`].
 
+pub mod annotations;
 pub mod config;
 pub mod decider;
 pub mod decision;
 pub mod defaults;
+pub mod duration;
+pub mod effective;
 pub mod engine;
 pub mod event;
+pub mod explain;
+pub mod keys;
+pub mod number;
 mod point;
 pub mod policy;
 pub mod problem;
@@ -17,6 +23,7 @@ pub mod roster;
 pub mod source;
 pub mod spec;
 pub mod target;
+pub mod text;
 pub mod window;
 mod workload;
 

@@ -42,6 +42,26 @@ pub enum ProblemCode {
 }
 
 impl ProblemCode {
+    /// Every code.
+    pub const ALL: [Self; 16] = [
+        Self::InvalidAnnotation,
+        Self::UnknownAnnotation,
+        Self::AnnotationsDiffer,
+        Self::UnusualSpelling,
+        Self::MinAboveMax,
+        Self::DefaultMaxScale,
+        Self::NoSource,
+        Self::UnknownSource,
+        Self::SourceKindMismatch,
+        Self::CompatNeedsOneSecond,
+        Self::ClockSkew,
+        Self::SourceSlower,
+        Self::NoWakePath,
+        Self::RangeAboveWindow,
+        Self::InvalidConfigMap,
+        Self::TargetRequired,
+    ];
+
     /// The code as it shows in labels, `explain` and the docs.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! Finds the files of a folder of vectors and reads their cases.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -26,10 +27,7 @@ pub(crate) fn folder() -> PathBuf {
 
 /// All `*.jsonl` and `*.jsonl.gz` files of a folder, by name. A file belongs to the longest kind that
 /// its name starts with; one of no kind is an error, so that no file is skipped in silence.
-pub(crate) fn files(
-    folder: &Path,
-    kinds: impl Iterator<Item = &'static str> + Clone,
-) -> io::Result<Vec<File>> {
+pub(crate) fn files(folder: &Path, kinds: &[&'static str]) -> io::Result<Vec<File>> {
     let entries = fs::read_dir(folder).map_err(|error| named(folder, &error))?;
     let mut files = Vec::new();
     for entry in entries {
@@ -39,8 +37,11 @@ pub(crate) fn files(
         if Path::new(plain).extension() != Some("jsonl".as_ref()) {
             continue;
         }
-        let kind =
-            kinds.clone().filter(|kind| name.starts_with(kind)).max_by_key(|kind| kind.len());
+        let kind = kinds
+            .iter()
+            .copied()
+            .filter(|kind| name.starts_with(kind))
+            .max_by_key(|kind| kind.len());
         let Some(kind) = kind else {
             return Err(io::Error::other(format!(
                 "{}: vectors of an unknown kind",
@@ -77,4 +78,10 @@ impl File {
 
 fn named(path: &Path, error: &impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("{}: {error}", path.display()))
+}
+
+/// An object of strings; empty for anything else.
+pub(crate) fn string_map(value: &Value) -> BTreeMap<String, String> {
+    let pairs = value.as_object().into_iter().flatten();
+    pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }

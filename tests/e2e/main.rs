@@ -10,7 +10,7 @@
 )]
 
 mod harness;
-mod scaling;
+
 #[expect(dead_code, reason = "a library: not every test uses all of it")]
 #[path = "../support/mod.rs"]
 mod support;

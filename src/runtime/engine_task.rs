@@ -1,0 +1,233 @@
+//! The task that owns the engine: events in, decisions out. Nobody else touches the engine, so nothing
+//! about a decision needs a lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::Clock;
+use super::health::Health;
+use super::metrics::Metrics;
+use super::status_board::StatusBoard;
+use crate::core::decision::{Decision, TargetStatus};
+use crate::core::engine::{Engine, Published};
+use crate::core::event::{Action, Event, Notice, NoticeReason};
+use crate::core::target::TargetId;
+
+/// How many events are taken from the queue at once; decisions that are due come between two batches.
+const BATCH: usize = 1024;
+
+/// The longest sleep, so that the loop's heart beats while nothing happens.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What becomes of the engine's actions. Called from the engine's task: must not block.
+pub trait Outlet: Send + 'static {
+    /// Hands over [`Action::Write`].
+    fn write(&mut self, write: Action);
+    /// Hands over a transition that the user should hear of.
+    fn announce(&mut self, target: TargetId, notice: Notice);
+}
+
+/// The engine with everything that it talks to.
+pub struct EngineTask<O> {
+    engine: Engine,
+    events: mpsc::Receiver<Event>,
+    outlet: O,
+    board: Arc<StatusBoard>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What the engine's task shares with the rest of the process.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where statuses are put up.
+    pub board: Arc<StatusBoard>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The heart's beat.
+    pub health: Arc<Health>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl<O: Outlet> EngineTask<O> {
+    /// A task around a new engine, which does not write before [`Event::LeadershipChanged`] says so.
+    pub fn new(events: mpsc::Receiver<Event>, outlet: O, shared: Shared) -> Self {
+        let Shared { board, metrics, health, clock } = shared;
+        Self { engine: Engine::new(), events, outlet, board, metrics, health, clock }
+    }
+
+    /// Runs until `stop`, or until nobody can send an event any more.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let pause = self.pause();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                received = self.events.recv_many(&mut batch, BATCH) => {
+                    if received == 0 {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.turn(&mut batch);
+        }
+    }
+
+    /// How long nothing is due.
+    fn pause(&self) -> Duration {
+        let Some(due) = self.engine.poll_timeout() else { return HEARTBEAT };
+        let left = due.duration_since(self.clock.now());
+        Duration::try_from(left).unwrap_or(Duration::ZERO).min(HEARTBEAT)
+    }
+
+    /// Takes in what arrived, decides what is due, hands on what follows.
+    fn turn(&mut self, batch: &mut Vec<Event>) {
+        let now = self.clock.now();
+        self.health.beat(now);
+        for event in batch.drain(..) {
+            self.metrics.arrived(&event);
+            if let Event::LeadershipChanged { leader } = event {
+                self.health.set_leader(leader);
+                tracing::info!(leader, "writing allowed or forbidden");
+            }
+            self.engine.handle(now, event);
+        }
+        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+            self.engine.handle_timeout(now);
+            self.metrics.ticked(since(now, self.clock.now()));
+        }
+        self.publish();
+        self.act();
+    }
+
+    fn publish(&mut self) {
+        while let Some(published) = self.engine.poll_published() {
+            match published {
+                Published::Status(status) => {
+                    self.count(&status);
+                    self.board.publish(status);
+                }
+                Published::Gone(target) => self.board.remove(&target),
+            }
+        }
+    }
+
+    /// Counts the status's decision unless the board shows it already.
+    fn count(&self, status: &TargetStatus) {
+        let Some(decision) = &status.decision else { return };
+        let old = self.board.get(&status.target);
+        let shown = old.as_ref().and_then(|old| old.decision.as_ref());
+        if shown.is_some_and(|shown| Arc::ptr_eq(shown, decision)) {
+            return;
+        }
+        self.metrics.decided(decision.gate.unwrap_or(decision.reason));
+        log_decision(&status.target, decision);
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Write { .. } => self.outlet.write(action),
+                Action::Announce { target, notice } => {
+                    let status = self.board.get(&target);
+                    log_notice(
+                        &target,
+                        &notice,
+                        status.as_ref().and_then(|s| s.decision.as_deref()),
+                    );
+                    self.outlet.announce(target, notice);
+                }
+            }
+        }
+    }
+}
+
+fn since(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
+}
+
+fn log_decision(target: &TargetId, decision: &Decision) {
+    tracing::debug!(
+        target.namespace = &*target.namespace,
+        target.name = &*target.name,
+        replicas = decision.replicas,
+        desired = decision.bounded,
+        ready = decision.ready,
+        stable = decision.observation.stable,
+        panic = decision.observation.panic,
+        signal = decision.observation.signal.as_str(),
+        reason = decision.reason.as_str(),
+        gate = decision.gate.map(crate::core::decision::Reason::as_str),
+        "decided"
+    );
+}
+
+fn log_notice(target: &TargetId, notice: &Notice, decision: Option<&Decision>) {
+    let (namespace, name) = (&*target.namespace, &*target.name);
+    let (notice_reason, note) = (notice.reason.as_str(), notice.note.as_str());
+    let reason = decision.map(|decision| decision.reason.as_str());
+    let desired = decision.map(|decision| decision.bounded);
+    let ready = decision.map(|decision| decision.ready);
+    let stable = decision.and_then(|decision| decision.observation.stable);
+    let panic = decision.and_then(|decision| decision.observation.panic);
+    // The level is part of a record's static description, hence two of them.
+    if notice.reason.is_warning() {
+        tracing::warn!(
+            target.namespace = namespace,
+            target.name = name,
+            notice = notice_reason,
+            desired,
+            ready,
+            stable,
+            panic,
+            reason,
+            note,
+            "{}",
+            phrase(notice.reason)
+        );
+    } else {
+        tracing::info!(
+            target.namespace = namespace,
+            target.name = name,
+            notice = notice_reason,
+            desired,
+            ready,
+            stable,
+            panic,
+            reason,
+            note,
+            "{}",
+            phrase(notice.reason)
+        );
+    }
+}
+
+/// The constant message of a transition's log record.
+fn phrase(reason: NoticeReason) -> &'static str {
+    match reason {
+        NoticeReason::ScaledUp => "scaled up",
+        NoticeReason::ScaledDown => "scaled down",
+        NoticeReason::ScaledToZero => "scaled to zero",
+        NoticeReason::PanicEntered => "panic entered",
+        NoticeReason::PanicLeft => "panic left",
+        NoticeReason::InvalidAnnotation => "configuration has a problem",
+        NoticeReason::SignalPartial => "signal partial",
+        NoticeReason::SignalLost => "signal lost",
+        NoticeReason::SignalBack => "signal back",
+        NoticeReason::RivalFound => "rival found",
+        NoticeReason::RivalGone => "rival gone",
+        NoticeReason::WriteFailed => "write failed",
+        NoticeReason::HoldLong => "replicas held for long",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,430 @@
+//! Every metric family of the process, in one file; `docs/metrics.md` explains each.
+//!
+//! Families of single targets are written from the status board at each scrape and kept nowhere, so a
+//! target that is gone leaves no stale series behind. No label ever carries what a peer sent: namespaces
+//! and names come from the API server, source names from the administrator, the rest from closed lists.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::engine_handle::EngineHandle;
+use super::health::Health;
+use super::status_board::StatusBoard;
+use crate::core::decision::{Reason, TargetStatus};
+use crate::core::event::{Event, Reading, WriteOutcome};
+use crate::core::spec::ScalingMetric;
+
+/// The prefix of every family.
+pub const PREFIX: &str = "podswell";
+
+/// The content type of what [`Metrics::encode`] writes.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SampleLabels {
+    source: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SiteLabel {
+    site: &'static str,
+}
+
+type HistogramFamily = Family<SourceLabel, Histogram, fn() -> Histogram>;
+
+/// The process's metrics. Shared; every method may be called from any task.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    decisions: Family<OutcomeLabel, Counter>,
+    scale_writes: Family<OutcomeLabel, Counter>,
+    scale_write_duration: Histogram,
+    samples: Family<SampleLabels, Counter>,
+    sample_age: HistogramFamily,
+    tick_duration: Histogram,
+    invariant_violations: Family<SiteLabel, Counter>,
+}
+
+fn age_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.25, 2.0, 11))
+}
+
+impl Metrics {
+    /// All families, with nothing counted yet.
+    pub fn new(board: Arc<StatusBoard>, health: Arc<Health>, engine: EngineHandle) -> Arc<Self> {
+        let mut metrics = Self {
+            registry: Registry::with_prefix(PREFIX),
+            decisions: Family::default(),
+            scale_writes: Family::default(),
+            scale_write_duration: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            samples: Family::default(),
+            sample_age: Family::new_with_constructor(age_histogram),
+            tick_duration: Histogram::new(exponential_buckets(0.000_01, 4.0, 10)),
+            invariant_violations: Family::default(),
+        };
+        metrics.register();
+        metrics.registry.register_collector(Box::new(Process {
+            health,
+            engine,
+            board: board.clone(),
+        }));
+        metrics.registry.register_collector(Box::new(Targets { board }));
+        Arc::new(metrics)
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "build",
+            "The version that runs",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "decisions",
+            "Decisions by their reason (docs/reasons.md)",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "scale_writes",
+            "Writes of the scale subresource by outcome",
+            self.scale_writes.clone(),
+        );
+        registry.register_with_unit(
+            "scale_write_duration",
+            "From the decision to the API server's answer",
+            Unit::Seconds,
+            self.scale_write_duration.clone(),
+        );
+        registry.register(
+            "samples",
+            "Samples that arrived, and rounds without a sample by their fault",
+            self.samples.clone(),
+        );
+        registry.register_with_unit(
+            "sample_age",
+            "How old samples were when they arrived",
+            Unit::Seconds,
+            self.sample_age.clone(),
+        );
+        registry.register_with_unit(
+            "tick_duration",
+            "How long one evaluation of all due targets took",
+            Unit::Seconds,
+            self.tick_duration.clone(),
+        );
+        registry.register(
+            "invariant_violations",
+            "Broken invariants that were recovered from: bugs to report",
+            self.invariant_violations.clone(),
+        );
+    }
+
+    /// Writes all families in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// If a family cannot be written, which no family does.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut page = String::new();
+        text::encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+
+    /// Counts one decision.
+    pub fn decided(&self, reason: Reason) {
+        self.decisions.get_or_create(&OutcomeLabel { outcome: reason.as_str() }).inc();
+    }
+
+    /// Counts one write and how long it took from the decision to the answer.
+    pub fn wrote(&self, outcome: &WriteOutcome, took: Duration) {
+        self.scale_writes.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
+        self.scale_write_duration.observe(took.as_secs_f64());
+    }
+
+    /// Notes how long one evaluation of all due targets took.
+    pub fn ticked(&self, took: Duration) {
+        self.tick_duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a broken invariant.
+    pub fn violated(&self, site: &'static str) {
+        self.invariant_violations.get_or_create(&SiteLabel { site }).inc();
+    }
+
+    /// Counts the samples and faults that an event brings; other events count nothing.
+    pub fn arrived(&self, event: &Event) {
+        match event {
+            Event::Sampled { samples } => {
+                for sample in samples {
+                    let outcome = match sample.reading {
+                        Reading::Value { seen, .. } if !seen.is_finite() => "invalid",
+                        Reading::Value { missing: 0, .. } => "complete",
+                        Reading::Value { .. } => "partial",
+                        Reading::Base => "base",
+                    };
+                    let source = sample.source.to_string();
+                    let label = SourceLabel { source: source.clone() };
+                    self.sample_age.get_or_create(&label).observe(sample.age.as_secs_f64());
+                    self.samples.get_or_create(&SampleLabels { source, outcome }).inc();
+                }
+            }
+            Event::SourceFailed { source, fault, .. } => {
+                let source = source.to_string();
+                self.samples.get_or_create(&SampleLabels { source, outcome: fault.as_str() }).inc();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What the process's parts know by themselves, read at each scrape.
+#[derive(Debug)]
+struct Process {
+    health: Arc<Health>,
+    engine: EngineHandle,
+    board: Arc<StatusBoard>,
+}
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let leader = i64::from(self.health.is_leader());
+        let queue = i64::try_from(self.engine.queue_length()).unwrap_or(i64::MAX);
+        let targets = i64::try_from(self.board.len()).unwrap_or(i64::MAX);
+        for (name, help, value) in [
+            ("leader", "1 while this process writes", leader),
+            ("engine_queue_length", "Events that wait for the engine", queue),
+            ("targets", "Targets that are decided", targets),
+        ] {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        let dropped = ConstCounter::new(self.engine.dropped());
+        let family = encoder.encode_descriptor(
+            "engine_events_dropped",
+            "Samples dropped because the engine's queue was full",
+            None,
+            MetricType::Counter,
+        )?;
+        prometheus_client::encoding::EncodeMetric::encode(&dropped, family)
+    }
+}
+
+/// One gauge that every target has, or may have.
+struct TargetGauge {
+    name: &'static str,
+    help: &'static str,
+    read: fn(&TargetStatus) -> Option<f64>,
+}
+
+const TARGET_GAUGES: &[TargetGauge] = &[
+    TargetGauge {
+        name: "pods_desired",
+        help: "Replicas that were decided, whether or not they are written",
+        read: |status| Some(f64::from(status.decision.as_ref()?.bounded)),
+    },
+    TargetGauge {
+        name: "pods_requested",
+        help: "Replicas that the Deployment asks for (spec.replicas)",
+        read: |status| Some(f64::from(status.replicas)),
+    },
+    TargetGauge {
+        name: "pods_ready",
+        help: "Ready pods",
+        read: |status| Some(f64::from(status.pods.ready)),
+    },
+    TargetGauge {
+        name: "pods_not_ready",
+        help: "Pods that are not ready",
+        read: |status| Some(f64::from(status.pods.not_ready)),
+    },
+    TargetGauge {
+        name: "pods_pending",
+        help: "Pods in phase Pending",
+        read: |status| Some(f64::from(status.pods.pending)),
+    },
+    TargetGauge {
+        name: "pods_terminating",
+        help: "Pods that are being deleted",
+        read: |status| Some(f64::from(status.pods.terminating)),
+    },
+    TargetGauge {
+        name: "capacity_excess_burst",
+        help: "Spare burst capacity; below 0 a request-holding proxy should be in the path",
+        read: |status| Some(f64::from(status.decision.as_ref()?.excess_burst_capacity)),
+    },
+    TargetGauge {
+        name: "panic_mode",
+        help: "1 while panicking",
+        read: |status| Some(if status.decision.as_ref()?.panic_mode.is_some() { 1.0 } else { 0.0 }),
+    },
+    TargetGauge {
+        name: "signal_age_seconds",
+        help: "Age of the newest sample",
+        read: |status| Some(status.decision.as_ref()?.observation.age.as_secs_f64()),
+    },
+];
+
+/// The three readings of a measure: name of the part, and how it is read from a decision.
+type MeasurePart = (&'static str, fn(&TargetStatus) -> Option<f64>);
+
+const MEASURE_PARTS: [MeasurePart; 3] = [
+    ("stable", |status| status.decision.as_ref()?.observation.stable),
+    ("panic", |status| status.decision.as_ref()?.observation.panic),
+    ("target", |status| Some(status.decision.as_ref()?.target)),
+];
+
+const MEASURES: [ScalingMetric; 4] =
+    [ScalingMetric::Concurrency, ScalingMetric::Rps, ScalingMetric::Events, ScalingMetric::Backlog];
+
+#[derive(Debug)]
+struct Targets {
+    board: Arc<StatusBoard>,
+}
+
+type TargetLabels<'a> = [(&'static str, &'a str); 3];
+
+fn labels(status: &TargetStatus) -> TargetLabels<'_> {
+    [
+        ("namespace", &status.target.namespace),
+        ("kind", status.target.kind.as_str()),
+        ("name", &status.target.name),
+    ]
+}
+
+fn with_label<'a>(
+    status: &'a TargetStatus,
+    name: &'static str,
+    value: &'a str,
+) -> [(&'static str, &'a str); 4] {
+    let [namespace, kind, target] = labels(status);
+    [namespace, kind, target, (name, value)]
+}
+
+impl Collector for Targets {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let all = self.board.all();
+        for gauge in TARGET_GAUGES {
+            let family =
+                encoder.encode_descriptor(gauge.name, gauge.help, None, MetricType::Gauge)?;
+            encode_gauges(family, &all, gauge.read)?;
+        }
+        for metric in MEASURES {
+            let of_metric: Vec<_> =
+                all.iter().filter(|status| measures(status, metric)).cloned().collect();
+            for (part, read) in MEASURE_PARTS {
+                let name = format!("{}_{part}", metric.as_str());
+                let help = measure_help(metric, part);
+                let family = encoder.encode_descriptor(&name, &help, None, MetricType::Gauge)?;
+                encode_gauges(family, &of_metric, read)?;
+            }
+        }
+        encode_signal_states(&mut encoder, &all)?;
+        encode_problems(&mut encoder, &all)?;
+        encode_sample_counts(&mut encoder, &all)
+    }
+}
+
+fn measures(status: &TargetStatus, metric: ScalingMetric) -> bool {
+    status.decision.as_ref().is_some_and(|decision| decision.metric == metric)
+}
+
+fn measure_help(metric: ScalingMetric, part: &str) -> String {
+    let unit = match metric {
+        ScalingMetric::Concurrency => "Requests in flight",
+        ScalingMetric::Rps => "Requests a second",
+        ScalingMetric::Events => "Items published a second",
+        ScalingMetric::Backlog => "Items waiting or unacknowledged",
+    };
+    match part {
+        "target" => format!("{unit} that one pod should carry"),
+        window => format!("{unit}, mean over the {window} window"),
+    }
+}
+
+fn encode_gauges(
+    mut family: MetricEncoder<'_>,
+    all: &[Arc<TargetStatus>],
+    read: fn(&TargetStatus) -> Option<f64>,
+) -> fmt::Result {
+    for status in all {
+        if let Some(value) = read(status) {
+            family.encode_family(&labels(status))?.encode_gauge(&value)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_signal_states(
+    encoder: &mut DescriptorEncoder<'_>,
+    all: &[Arc<TargetStatus>],
+) -> fmt::Result {
+    let help = "1 for the state of the signal: starting, fresh, partial or lost";
+    let mut family = encoder.encode_descriptor("signal_state", help, None, MetricType::Gauge)?;
+    for status in all {
+        if let Some(decision) = &status.decision {
+            let state = with_label(status, "state", decision.observation.signal.as_str());
+            family.encode_family(&state)?.encode_gauge(&1_i64)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_problems(encoder: &mut DescriptorEncoder<'_>, all: &[Arc<TargetStatus>]) -> fmt::Result {
+    let help = "Problems that a user should mend, by code (docs/problems.md)";
+    let mut family = encoder.encode_descriptor("problems", help, None, MetricType::Gauge)?;
+    for status in all {
+        let mut codes: Vec<_> = status.all_problems().map(|problem| problem.code).collect();
+        codes.sort_unstable();
+        for of_code in codes.chunk_by(PartialEq::eq) {
+            if let Some(code) = of_code.first() {
+                let count = i64::try_from(of_code.len()).unwrap_or(i64::MAX);
+                let problem = with_label(status, "code", code.as_str());
+                family.encode_family(&problem)?.encode_gauge(&count)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn encode_sample_counts(
+    encoder: &mut DescriptorEncoder<'_>,
+    all: &[Arc<TargetStatus>],
+) -> fmt::Result {
+    let help = "What became of the samples of a target since it appeared";
+    let mut family =
+        encoder.encode_descriptor("target_samples", help, None, MetricType::Counter)?;
+    for status in all {
+        let counts = status.samples;
+        for (outcome, count) in [
+            ("recorded", counts.recorded),
+            ("heartbeat", counts.heartbeat),
+            ("late", counts.late),
+            ("invalid", counts.invalid),
+        ] {
+            let outcome = with_label(status, "outcome", outcome);
+            family
+                .encode_family(&outcome)?
+                .encode_counter::<[(&str, &str); 0], _, u64>(&count, None)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! What readers see: the newest status of every target, published by the engine's task.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::core::decision::TargetStatus;
+use crate::core::target::TargetId;
+
+/// One writer (the engine's task), many short readers. Readers take `Arc`s out and let go of the lock,
+/// so that a slow reader never holds up the engine.
+#[derive(Debug, Default)]
+pub struct StatusBoard {
+    targets: RwLock<BTreeMap<TargetId, Arc<TargetStatus>>>,
+}
+
+impl StatusBoard {
+    /// Puts up one status in place of the older one of the same target.
+    pub fn publish(&self, status: Arc<TargetStatus>) {
+        self.targets.write().insert(status.target.clone(), status);
+    }
+
+    /// Takes down a target that is gone.
+    pub fn remove(&self, target: &TargetId) {
+        self.targets.write().remove(target);
+    }
+
+    /// The newest status of one target.
+    pub fn get(&self, target: &TargetId) -> Option<Arc<TargetStatus>> {
+        self.targets.read().get(target).cloned()
+    }
+
+    /// The newest status of every target, ordered by namespace, kind and name.
+    pub fn all(&self) -> Vec<Arc<TargetStatus>> {
+        self.targets.read().values().cloned().collect()
+    }
+
+    /// How many targets there are.
+    pub fn len(&self) -> usize {
+        self.targets.read().len()
+    }
+
+    /// Whether there is no target.
+    pub fn is_empty(&self) -> bool {
+        self.targets.read().is_empty()
+    }
+}

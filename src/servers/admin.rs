@@ -1,0 +1,302 @@
+//! What operators and people ask: probes and metrics on one listener, the targets and their decisions on
+//! another that only this machine reaches, unless a token protects it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::view::{Document, EngineBody, ErrorBody, ListBody, StatusBody, Summary, TargetBody};
+use crate::core::explain;
+use crate::core::target::TargetId;
+use crate::runtime::args::read_token;
+use crate::runtime::clock::Clock;
+use crate::runtime::engine_handle::EngineHandle;
+use crate::runtime::health::Health;
+use crate::runtime::metrics::{CONTENT_TYPE, Metrics};
+use crate::runtime::status_board::StatusBoard;
+use crate::runtime::telemetry::LogControl;
+
+/// The most bytes of a request's body.
+pub const MAX_BODY: usize = 4096;
+
+/// How long an answer may take.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Says whether the target of an explanation needs a person: `true` or `false`.
+pub const ATTENTION_HEADER: &str = "podswell-attention";
+
+/// What the servers read. Cheap to clone.
+#[derive(Clone)]
+pub struct Readers {
+    /// The newest status of every target.
+    pub board: Arc<StatusBoard>,
+    /// Liveness and readiness.
+    pub health: Arc<Health>,
+    /// The metric families.
+    pub metrics: Arc<Metrics>,
+    /// The engine's queue.
+    pub engine: EngineHandle,
+    /// The log level.
+    pub log: LogControl,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Who may use `/v1`.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Every request must carry the token of this file.
+    pub token_file: Option<PathBuf>,
+    /// The listener is on loopback: requests must also name it so, which a web page that was rebound
+    /// to this address by DNS does not.
+    pub loopback: bool,
+}
+
+/// The routes of the public listener: `/livez`, `/readyz`, `/metrics`.
+pub fn public_routes(readers: Readers) -> Router {
+    let routes = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics));
+    finish(routes, readers)
+}
+
+/// The routes of the admin listener: `/v1/..` and `/log-level`.
+pub fn admin_routes(readers: Readers, access: Access) -> Router {
+    let routes = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/targets", get(targets))
+        .route("/v1/targets/{namespace}/{name}", get(target))
+        .route("/v1/targets/{namespace}/{name}/explain", get(explanation))
+        .route("/log-level", get(log_level).put(set_log_level));
+    finish(routes, readers).layer(middleware::from_fn_with_state(Arc::new(access), admit))
+}
+
+fn finish(routes: Router<Readers>, readers: Readers) -> Router {
+    routes
+        .fallback(|| async { ApiError::NotFound("no such path".to_owned()) })
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(bound_time))
+        .with_state(readers)
+}
+
+/// An error as the peer sees it.
+enum ApiError {
+    BadRequest(String),
+    Unauthorized,
+    Forbidden(&'static str),
+    NotFound(String),
+    MethodNotAllowed,
+    Internal(&'static str),
+    Timeout,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, code, message) = match self {
+            Self::BadRequest(message) => (StatusCode::BAD_REQUEST, "BadRequest", message),
+            Self::Unauthorized => {
+                let message = "a valid bearer token is needed".to_owned();
+                (StatusCode::UNAUTHORIZED, "Unauthorized", message)
+            }
+            Self::Forbidden(why) => (StatusCode::FORBIDDEN, "Forbidden", why.to_owned()),
+            Self::NotFound(message) => (StatusCode::NOT_FOUND, "NotFound", message),
+            Self::MethodNotAllowed => {
+                let message = "this path does not know this method".to_owned();
+                (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+            }
+            Self::Internal(why) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal", why.to_owned()),
+            Self::Timeout => {
+                let message = "the answer took too long".to_owned();
+                (StatusCode::SERVICE_UNAVAILABLE, "Timeout", message)
+            }
+        };
+        let mut response =
+            (status, Json(Document::new("Error", ErrorBody { code, message }))).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = header::HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+async fn bound_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_elapsed) => ApiError::Timeout.into_response(),
+    }
+}
+
+async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    match check(&access, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn check(access: &Access, headers: &HeaderMap) -> Result<(), ApiError> {
+    if access.loopback {
+        let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
+        if !names_loopback(host) {
+            return Err(ApiError::Forbidden("the Host header does not name this machine"));
+        }
+    }
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let origin = origin.to_str().unwrap_or("");
+        let host = origin.split_once("://").map_or("", |(_scheme, host)| host);
+        if !names_loopback(host) {
+            return Err(ApiError::Forbidden("requests from other web pages are refused"));
+        }
+    }
+    match &access.token_file {
+        Some(file) => check_token(file, headers),
+        None => Ok(()),
+    }
+}
+
+/// Whether `host`, with or without a port, names the loopback interface.
+fn names_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+fn check_token(file: &Path, headers: &HeaderMap) -> Result<(), ApiError> {
+    let expected = read_token(file).map_err(|why| {
+        tracing::error!(error = %why, "admin token not readable, request refused");
+        ApiError::Internal("the token file cannot be read")
+    })?;
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map_or("", |(_, token)| token.trim());
+    if same(expected.as_bytes(), given.as_bytes()) { Ok(()) } else { Err(ApiError::Unauthorized) }
+}
+
+/// Compares without stopping at the first difference, so that the time taken tells nothing.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let differing = a.iter().zip(b).fold(0, |sum, (x, y)| sum | (x ^ y));
+    a.len() == b.len() && differing == 0
+}
+
+async fn livez(State(readers): State<Readers>) -> Response {
+    let now = readers.clock.now();
+    if readers.health.is_alive(now) {
+        return "alive\n".into_response();
+    }
+    let silent_s = readers.health.silence(now).as_secs();
+    let text = format!("the engine's loop has been silent for {silent_s} s\n");
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+async fn readyz(State(readers): State<Readers>) -> Response {
+    let missing = readers.health.missing();
+    if missing.is_empty() {
+        return "ready\n".into_response();
+    }
+    let text = format!("not ready: {}\n", missing.join(", "));
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+async fn metrics(State(readers): State<Readers>) -> Result<Response, ApiError> {
+    let page = readers
+        .metrics
+        .encode()
+        .map_err(|_why| ApiError::Internal("the metrics cannot be written"))?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response())
+}
+
+async fn status(State(readers): State<Readers>) -> Json<Document<StatusBody>> {
+    let all = readers.board.all();
+    let missing = readers.health.missing();
+    Json(Document::new(
+        "Status",
+        StatusBody {
+            version: env!("CARGO_PKG_VERSION"),
+            now: readers.clock.wall(),
+            leader: readers.health.is_leader(),
+            ready: missing.is_empty(),
+            missing,
+            targets: all.len(),
+            attention: all.iter().filter(|status| explain::needs_attention(status)).count(),
+            problems: all.iter().map(|status| status.all_problems().count()).sum(),
+            engine: EngineBody {
+                queue_length: readers.engine.queue_length(),
+                dropped: readers.engine.dropped(),
+                silence_seconds: readers.health.silence(readers.clock.now()).as_secs_f64(),
+            },
+        },
+    ))
+}
+
+async fn targets(State(readers): State<Readers>) -> Json<Document<ListBody>> {
+    let items = readers.board.all().iter().map(|status| Summary::of(status)).collect();
+    Json(Document::new("TargetList", ListBody { items }))
+}
+
+async fn target(
+    State(readers): State<Readers>,
+    UrlPath((namespace, name)): UrlPath<(String, String)>,
+) -> Result<Json<Document<TargetBody>>, ApiError> {
+    let status = find(&readers, &namespace, &name)?;
+    Ok(Json(Document::new("Target", TargetBody::of(&status))))
+}
+
+async fn explanation(
+    State(readers): State<Readers>,
+    UrlPath((namespace, name)): UrlPath<(String, String)>,
+) -> Result<Response, ApiError> {
+    let status = find(&readers, &namespace, &name)?;
+    let attention = if explain::needs_attention(&status) { "true" } else { "false" };
+    let screen = explain::explain(&status, readers.clock.now());
+    Ok(([(ATTENTION_HEADER, attention)], screen).into_response())
+}
+
+fn find(
+    readers: &Readers,
+    namespace: &str,
+    name: &str,
+) -> Result<Arc<crate::core::decision::TargetStatus>, ApiError> {
+    readers.board.get(&TargetId::deployment(namespace, name)).ok_or_else(|| {
+        let (namespace, name) = (explain::printable(namespace), explain::printable(name));
+        let waiting = readers.health.missing();
+        ApiError::NotFound(if waiting.is_empty() {
+            format!(
+                "no target Deployment {namespace}/{name}: either it does not exist, or neither it nor \
+                 its pod template has an annotation autoscaling.knative.dev/*"
+            )
+        } else {
+            format!(
+                "Deployment {namespace}/{name} is not known yet: still waiting for {}",
+                waiting.join(", ")
+            )
+        })
+    })
+}
+
+async fn log_level(State(readers): State<Readers>) -> String {
+    readers.log.level() + "\n"
+}
+
+async fn set_log_level(State(readers): State<Readers>, level: String) -> Result<String, ApiError> {
+    readers.log.set_level(&level).map_err(|why| ApiError::BadRequest(why.to_string()))?;
+    let level = readers.log.level();
+    tracing::info!(level, "log level changed");
+    Ok(level + "\n")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+use axum::body::Body;
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use tower::ServiceExt;
+
+use super::*;
+use crate::core::config::TargetConfig;
+use crate::core::decision::{Decision, SampleCounts, TargetStatus};
+use crate::core::problem::{Problem, ProblemCode};
+use crate::core::target::PodCounts;
+use crate::runtime::clock::SystemClock;
+
+fn readers() -> Readers {
+    let clock = SystemClock::new();
+    let health = Health::new(clock.now());
+    let board = Arc::new(StatusBoard::default());
+    let (engine, _events) = EngineHandle::channel();
+    let metrics = Metrics::new(board.clone(), health.clone(), engine.clone());
+    let log = LogControl::detached("info");
+    Readers { board, health, metrics, engine, log, clock: Arc::new(clock) }
+}
+
+fn put_up(readers: &Readers, name: &str) {
+    let problem = Problem {
+        code: ProblemCode::InvalidAnnotation,
+        key: "autoscaling.knative.dev/window".into(),
+        why: "\"1\u{1b}[31m\" is not a duration".into(),
+        fallback: "60s is used".into(),
+    };
+    readers.board.publish(Arc::new(TargetStatus {
+        target: TargetId::deployment("shop", name),
+        config: Arc::new(TargetConfig { problems: vec![problem], ..TargetConfig::default() }),
+        replicas: 3,
+        pods: PodCounts { ready: 2, not_ready: 1, ..PodCounts::default() },
+        rivals: Arc::default(),
+        decision: Some(Arc::new(Decision { bounded: 3, ..Decision::default() })),
+        last_write: None,
+        problems: Vec::new(),
+        samples: SampleCounts::default(),
+    }));
+}
+
+fn admin(readers: &Readers) -> Router {
+    admin_routes(readers.clone(), Access { token_file: None, loopback: true })
+}
+
+async fn call(
+    router: Router,
+    request: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String) {
+    let (method, path) = request.split_once(' ').unwrap();
+    let mut builder = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        builder = builder.header("host", "localhost:8081");
+    }
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    let request = builder.body(Body::from(body.to_owned())).unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn probes_tell_alive_from_ready() {
+    let readers = readers();
+    readers.health.set_part("deployments", false);
+    let routes = public_routes(readers.clone());
+    assert_eq!(call(routes.clone(), "GET /livez", &[], "").await, (200, "alive\n".into()));
+    let waiting = (503, "not ready: deployments\n".to_owned());
+    assert_eq!(call(routes.clone(), "GET /readyz", &[], "").await, waiting);
+    readers.health.set_part("deployments", true);
+    assert_eq!(call(routes.clone(), "GET /readyz", &[], "").await, (200, "ready\n".into()));
+    readers.health.beat(Timestamp::from_second(0).unwrap());
+    assert_eq!(call(routes, "GET /livez", &[], "").await.0, 503);
+}
+
+#[tokio::test]
+async fn targets_are_listed_and_shown_in_full() {
+    let readers = readers();
+    put_up(&readers, "checkout");
+    put_up(&readers, "basket");
+    let (status, list) = call(admin(&readers), "GET /v1/targets", &[], "").await;
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(status, 200);
+    assert_eq!(list["apiVersion"], "podswell.dev/v1");
+    assert_eq!(list["kind"], "TargetList");
+    assert_eq!(list["items"][0]["target"]["name"], "basket");
+    assert_eq!(list["items"][1]["replicas"], 3);
+    let (status, one) = call(admin(&readers), "GET /v1/targets/shop/checkout", &[], "").await;
+    assert_eq!(status, 200);
+    insta::assert_snapshot!("target_document", pretty(&one));
+    let (status, screen) =
+        call(admin(&readers), "GET /v1/targets/shop/checkout/explain", &[], "").await;
+    assert_eq!(status, 200);
+    assert!(screen.starts_with("checkout (shop)   3 replicas") && !screen.contains('\u{1b}'));
+    let (status, state) = call(admin(&readers), "GET /v1/status", &[], "").await;
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    assert_eq!((status, &state["targets"], &state["attention"]), (200, &2.into(), &2.into()));
+}
+
+fn pretty(json: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+    serde_json::to_string_pretty(&value).unwrap()
+}
+
+#[tokio::test]
+async fn errors_are_documents_too() {
+    let readers = readers();
+    readers.health.set_part("pods", false);
+    let long = "x".repeat(MAX_BODY + 1);
+    for (request, body, code, word) in [
+        ("GET /v1/targets/shop/nothing", "", 404, "still waiting for pods"),
+        ("GET /v1/targets/shop/%1B%5B31m", "", 404, "\\\\u{1b}"),
+        ("GET /v2", "", 404, "no such path"),
+        ("DELETE /v1/targets", "", 405, "MethodNotAllowed"),
+        ("PUT /log-level", "loud", 400, "log level"),
+        ("PUT /log-level", long.as_str(), 413, ""),
+    ] {
+        let (status, text) = call(admin(&readers), request, &[], body).await;
+        assert_eq!(status, code, "{request}: {text}");
+        assert!(text.contains(word), "{request}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_level_changes_while_running() {
+    let readers = readers();
+    let answer = call(admin(&readers), "PUT /log-level", &[], "warn,podswell=debug\n").await;
+    assert_eq!(answer, (200, "warn,podswell=debug\n".into()));
+    assert_eq!(readers.log.level(), "warn,podswell=debug");
+    assert_eq!(call(admin(&readers), "GET /log-level", &[], "").await, answer);
+}
+
+#[tokio::test]
+async fn a_rebound_name_or_a_foreign_page_is_refused() {
+    let readers = readers();
+    for (headers, expected) in [
+        (&[("host", "127.0.0.1:8081")][..], 200),
+        (&[("host", "[::1]:8081")], 200),
+        (&[("host", "localhost")], 200),
+        (&[("host", "evil.example:8081")], 403),
+        (&[("host", "localhost.evil.example")], 403),
+        (&[("host", "127.0.0.1.evil.example:80")], 403),
+        (&[("host", "")], 403),
+        (&[("host", "localhost"), ("origin", "http://evil.example")], 403),
+        (&[("host", "localhost"), ("origin", "null")], 403),
+        (&[("host", "localhost"), ("origin", "http://localhost:8081")], 200),
+    ] {
+        let (status, _) = call(admin(&readers), "GET /v1/targets", headers, "").await;
+        assert_eq!(status, expected, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_file_is_read_again_and_fails_closed() {
+    let readers = readers();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let access = Access { token_file: Some(file.clone()), loopback: false };
+    let routes = admin_routes(readers, access);
+    let with = async |token: &str| {
+        call(routes.clone(), "GET /v1/targets", &[("authorization", token)], "").await.0
+    };
+    assert_eq!(with("Bearer a").await, 500);
+    std::fs::write(&file, "a\n").unwrap();
+    assert_eq!(with("Bearer a").await, 200);
+    assert_eq!(with("bearer a").await, 200);
+    for wrong in ["Bearer b", "Bearer aa", "Bearer ", "Basic a", ""] {
+        assert_eq!(with(wrong).await, 401, "{wrong}");
+    }
+    std::fs::write(&file, "b").unwrap();
+    assert_eq!(with("Bearer a").await, 401);
+    assert_eq!(with("Bearer b").await, 200);
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(with("Bearer ").await, 500);
+}
+
+#[tokio::test]
+async fn metrics_are_of_targets_that_are_there() {
+    let readers = readers();
+    put_up(&readers, "checkout");
+    let routes = public_routes(readers.clone());
+    let (status, page) = call(routes.clone(), "GET /metrics", &[], "").await;
+    assert_eq!(status, 200);
+    let labels = r#"{namespace="shop",kind="Deployment",name="checkout"}"#;
+    assert!(page.contains(&format!("podswell_pods_requested{labels} 3")), "{page}");
+    assert!(page.contains(r#"code="InvalidAnnotation"} 1"#), "{page}");
+    assert!(page.contains("podswell_targets 1") && page.ends_with("# EOF\n"), "{page}");
+    readers.board.remove(&TargetId::deployment("shop", "checkout"));
+    let (_, page) = call(routes, "GET /metrics", &[], "").await;
+    assert!(!page.contains("checkout"), "{page}");
+}

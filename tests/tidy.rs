@@ -1,0 +1,281 @@
+//! The tree's own rules: what the compiler and clippy cannot hold.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podswell::core::decision::{Reason, SampleCounts, TargetStatus};
+use podswell::core::event::{Event, NoticeReason, Reading, Sample, SourceFault, WriteOutcome};
+use podswell::core::problem::ProblemCode;
+use podswell::core::target::{PodCounts, TargetId};
+use podswell::runtime::clock::{Clock, SystemClock};
+use podswell::runtime::engine_handle::EngineHandle;
+use podswell::runtime::health::Health;
+use podswell::runtime::metrics::Metrics;
+use podswell::runtime::status_board::StatusBoard;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|why| panic!("{path}: {why}"))
+}
+
+/// Every Rust file below `folder`, as paths relative to the root.
+fn rust_files(folder: &str) -> Vec<String> {
+    let mut folders = vec![root().join(folder)];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let relative = path.strip_prefix(root()).unwrap();
+                files.push(relative.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The text without its comments and test modules: what is compiled into the binary.
+fn code_of(file: &str) -> String {
+    let text = read(file);
+    let code = text.split("#[cfg(test)]").next().unwrap_or("");
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn is_test(file: &str) -> bool {
+    file.ends_with("/tests.rs") || file.contains("/tests/") || file.ends_with("/testing.rs")
+}
+
+#[test]
+fn adapters_do_not_know_each_other() {
+    let all = ["k8s", "sources", "servers", "cli", "runtime"];
+    for (folder, allowed) in [
+        ("core", &[][..]),
+        ("k8s", &["runtime"]),
+        ("sources", &["runtime"]),
+        ("servers", &["runtime"]),
+        ("cli", &["runtime", "servers"]),
+    ] {
+        for file in rust_files(&format!("src/{folder}")).iter().filter(|file| !is_test(file)) {
+            let code = code_of(file);
+            for other in all.iter().filter(|other| **other != folder && !allowed.contains(*other)) {
+                let forbidden = format!("crate::{other}");
+                assert!(!code.contains(&forbidden), "{file} must not use {forbidden}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_core_does_no_io_and_reads_no_clock() {
+    for file in rust_files("src/core").iter().filter(|file| !is_test(file)) {
+        let code = code_of(file);
+        for forbidden in [
+            "tokio::",
+            "kube::",
+            "std::fs",
+            "std::net::Tcp",
+            "std::net::Udp",
+            "std::io",
+            "std::thread",
+            "std::process",
+            "std::env",
+            "Instant::now",
+            "SystemTime",
+            "Timestamp::now",
+            "Mutex",
+            "RwLock",
+            "HashMap",
+            "HashSet",
+        ] {
+            assert!(!code.contains(forbidden), "{file} must not use {forbidden}");
+        }
+    }
+}
+
+#[test]
+fn only_the_clock_reads_clocks() {
+    for file in rust_files("src").iter().filter(|file| !is_test(file)) {
+        let code = code_of(file);
+        for forbidden in ["Instant::now(", "SystemTime::now(", "Timestamp::now("] {
+            let allowed = file == "src/runtime/clock.rs";
+            assert!(allowed || !code.contains(forbidden), "{file} must not call {forbidden})");
+        }
+    }
+}
+
+#[test]
+fn every_module_says_why_it_exists() {
+    for file in rust_files("src").iter().filter(|file| !is_test(file)) {
+        assert!(read(file).starts_with("//!"), "{file} has no module header");
+    }
+}
+
+#[test]
+fn main_stays_small() {
+    assert!(read("src/main.rs").lines().count() < 60);
+}
+
+#[test]
+fn every_reason_fault_and_transition_is_documented() {
+    let docs = read("docs/reasons.md");
+    let faults = [
+        SourceFault::Unreachable,
+        SourceFault::Timeout,
+        SourceFault::BadStatus,
+        SourceFault::TooLarge,
+        SourceFault::Malformed,
+        SourceFault::Empty,
+        SourceFault::InvalidSample,
+        SourceFault::Ambiguous,
+        SourceFault::PartialAnswer,
+        SourceFault::Stale,
+        SourceFault::AddressRefused,
+    ];
+    let words = Reason::ALL.map(Reason::as_str).into_iter();
+    let words = words.chain(faults.map(SourceFault::as_str));
+    for word in words.chain(NoticeReason::ALL.map(NoticeReason::as_str)) {
+        assert!(docs.contains(&format!("| `{word}` |")), "docs/reasons.md lacks {word}");
+    }
+    // The lists above are complete if the sources hold no other variant.
+    for (file, start, count) in [
+        ("src/core/decision.rs", "pub enum Reason {", Reason::ALL.len()),
+        ("src/core/event.rs", "pub enum SourceFault {", faults.len()),
+        ("src/core/event.rs", "pub enum NoticeReason {", NoticeReason::ALL.len()),
+        ("src/core/problem.rs", "pub enum ProblemCode {", ProblemCode::ALL.len()),
+    ] {
+        assert_eq!(variants(file, start), count, "{start} has variants that no list names");
+    }
+}
+
+/// How many variants without fields an enum has.
+fn variants(file: &str, start: &str) -> usize {
+    let text = read(file);
+    let body = text.split(start).nth(1).unwrap().split("\n}").next().unwrap();
+    let name = |line: &&str| line.trim().strip_suffix(',').is_some_and(is_word);
+    body.lines().filter(name).count()
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(char::is_alphanumeric)
+}
+
+#[test]
+fn every_problem_is_documented() {
+    let docs = read("docs/problems.md");
+    for code in ProblemCode::ALL {
+        let heading = format!("\n### {}\n", code.as_str());
+        assert!(docs.contains(&heading), "docs/problems.md lacks {}", code.as_str());
+    }
+}
+
+fn metrics_page() -> String {
+    let clock = SystemClock::new();
+    let board = Arc::new(StatusBoard::default());
+    let health = Health::new(clock.now());
+    let (engine, _events) = EngineHandle::channel();
+    let metrics = Metrics::new(board.clone(), health, engine);
+    board.publish(Arc::new(TargetStatus {
+        target: TargetId::deployment("shop", "checkout"),
+        config: Arc::default(),
+        replicas: 1,
+        pods: PodCounts::default(),
+        rivals: Arc::default(),
+        decision: Some(Arc::default()),
+        last_write: None,
+        problems: Vec::new(),
+        samples: SampleCounts::default(),
+    }));
+    // A family without series is not written.
+    metrics.decided(Reason::Steady);
+    metrics.wrote(&WriteOutcome::Written, Duration::ZERO);
+    metrics.violated("test");
+    let reading = Reading::Value { seen: 1.0, missing: 0 };
+    let (target, source, age) =
+        (TargetId::deployment("shop", "checkout"), "scrape".into(), Duration::ZERO);
+    let sample = Sample { target, source, age, stamp_ms: None, reading };
+    metrics.arrived(&Event::Sampled { samples: vec![sample] });
+    metrics.encode().unwrap()
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_one_exists() {
+    let docs = read("docs/metrics.md");
+    let page = metrics_page();
+    let mut families = Vec::new();
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let name = format!("{name}{suffix}");
+        assert!(docs.contains(&format!("`{name}`")), "docs/metrics.md lacks {name}");
+        families.push(name);
+    }
+    assert!(families.len() > 30, "{families:?}");
+    for word in docs.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+        if word.starts_with("podswell_") {
+            assert!(families.iter().any(|name| name == word), "{word} does not exist");
+        }
+    }
+}
+
+fn podswell(args: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_podswell")).args(args).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn the_checked_in_manifests_are_what_the_binary_prints() {
+    let (code, text) = podswell(&["manifests"]);
+    assert_eq!(code, 0);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(root().join("deploy/install.yaml"), &text).unwrap();
+    }
+    assert!(text == read("deploy/install.yaml"), "run UPDATE_DOCS=1 cargo test --test tidy");
+    for file in fs::read_dir(root().join("deploy/base")).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        if name == "kustomization.yaml" {
+            continue;
+        }
+        assert!(text.contains(&read(&format!("deploy/base/{name}"))), "{name} is not embedded");
+        let listed = read("deploy/base/kustomization.yaml").contains(&format!("- {name}\n"));
+        assert!(listed, "{name} is not in kustomization.yaml");
+    }
+}
+
+#[test]
+fn exit_codes_are_as_documented() {
+    assert_eq!(podswell(&["version"]).0, 0);
+    assert_eq!(podswell(&["completions", "bash"]).0, 0);
+    assert_eq!(podswell(&["explain", "deploy/a", "--server", "http://127.0.0.1:1"]).0, 1);
+    assert_eq!(podswell(&["explain", "pod/a"]).0, 2);
+    assert_eq!(podswell(&["run", "--admin-listen", ":0"]).0, 1);
+    assert_eq!(podswell(&["run", "--mode", "never"]).0, 2);
+}
+
+#[test]
+fn every_flag_of_run_is_documented() {
+    let docs = read("docs/cli.md");
+    let (_, help) = podswell(&["run", "--help"]);
+    for word in help.split_whitespace().filter(|word| word.starts_with("--")) {
+        let flag = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        assert!(
+            flag == "--help" || docs.contains(&format!("`{flag}`")),
+            "docs/cli.md lacks {flag}"
+        );
+    }
+}
