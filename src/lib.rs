@@ -31,6 +31,8 @@
 pub mod cli;
 pub mod core;
 #[cfg(feature = "controller")]
+pub mod k8s;
+#[cfg(feature = "controller")]
 pub mod runtime;
 #[cfg(feature = "controller")]
 pub mod servers;

@@ -1,0 +1,517 @@
+//! What the watches have seen, joined: from single objects to facts about targets.
+//!
+//! The index does no I/O and reads no clock. It is fed with `apply_*`, `delete_*` and `reset_*` (a
+//! complete list, after the start and after a relist) and says what follows from it: events for the
+//! engine and changes of the roster. Everything that it says is the difference between what is true
+//! now and what it said last, so a storm of changes between two calls of [`Index::take_outputs`]
+//! costs one output, and a relist that changes nothing says nothing.
+//!
+//! The configuration of a target is resolved at once when it changes, and at most once a period when
+//! it keeps changing; see [`Index::end_period`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::facts::{
+    Annotations, DeploymentFacts, HpaFacts, NamespaceFacts, ObjectKey, OwnedPod, ReplicaSetFacts,
+};
+use super::ownership::{Owner, Ownership};
+use crate::core::config::TargetConfig;
+use crate::core::defaults::ClusterDefaults;
+use crate::core::event::{Event, Rival};
+use crate::core::problem::Problem;
+use crate::core::resolve::{Inputs, ProcessSettings, Resolved, resolve};
+use crate::core::roster::{Enrolled, PodFacts};
+use crate::core::source::{SourceFacts, SourceName, Wiring};
+use crate::core::target::{PodCounts, TargetId, TargetKind};
+
+/// What is to be done with what the index found, in this order.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Tell the engine.
+    Tell(Event),
+    /// Add the target to the roster, or replace it there.
+    Enrol {
+        /// The target.
+        target: TargetId,
+        /// What is known of it.
+        enrolled: Enrolled,
+        /// The uid of its object.
+        uid: Arc<str>,
+    },
+    /// Remove the target from the roster.
+    Expel(TargetId),
+}
+
+/// Everything beside the objects themselves that decides configurations.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// `config-autoscaler`.
+    pub defaults: ClusterDefaults,
+    /// The keys that it really holds.
+    pub defaults_set: BTreeSet<String>,
+    /// Flags and the ConfigMap `podswell`.
+    pub process: ProcessSettings,
+    /// The named sources.
+    pub sources: BTreeMap<SourceName, SourceFacts>,
+    /// What is wrong with the ConfigMaps; every target carries these.
+    pub problems: Vec<Problem>,
+}
+
+type Resolver = fn(&Inputs<'_>) -> Option<Resolved>;
+
+/// A Deployment and what became of its annotations.
+#[derive(Debug)]
+struct Workload {
+    facts: DeploymentFacts,
+    /// Created while we watched, and not yet announced.
+    newly_created: bool,
+    resolved: Option<Resolution>,
+}
+
+#[derive(Clone, Debug)]
+struct Resolution {
+    config: Arc<TargetConfig>,
+    wiring: Arc<Wiring>,
+}
+
+/// What was last said about a target.
+#[derive(Debug)]
+struct Told {
+    uid: Arc<str>,
+    resolution: Resolution,
+    replicas: i32,
+    resource_version: Arc<str>,
+    rivals: Vec<Rival>,
+    counts: PodCounts,
+    pods: Arc<Vec<PodFacts>>,
+}
+
+/// All objects that matter, joined.
+#[derive(Debug)]
+pub struct Index {
+    resolver: Resolver,
+    settings: Settings,
+    namespaces: BTreeMap<Arc<str>, NamespaceFacts>,
+    workloads: BTreeMap<TargetId, Workload>,
+    targets_of_uid: BTreeMap<Owner, TargetId>,
+    ownership: Ownership,
+    hpas: BTreeMap<ObjectKey, HpaFacts>,
+    hpas_of: BTreeMap<TargetId, BTreeSet<ObjectKey>>,
+    told: BTreeMap<TargetId, Told>,
+    /// Changed in this period after they had been resolved in it already.
+    waiting: BTreeSet<TargetId>,
+    /// To be resolved now.
+    due: BTreeSet<TargetId>,
+    /// Resolved in this period.
+    recent: BTreeSet<TargetId>,
+    touched: BTreeSet<TargetId>,
+    touched_pods: BTreeSet<TargetId>,
+}
+
+impl Index {
+    /// An index that knows nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self::with_resolver(settings, resolve)
+    }
+
+    fn with_resolver(settings: Settings, resolver: Resolver) -> Self {
+        Self {
+            resolver,
+            settings,
+            namespaces: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            targets_of_uid: BTreeMap::new(),
+            ownership: Ownership::default(),
+            hpas: BTreeMap::new(),
+            hpas_of: BTreeMap::new(),
+            told: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            due: BTreeSet::new(),
+            recent: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            touched_pods: BTreeSet::new(),
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Changes the settings; every target is resolved anew if that changed anything.
+    pub fn change_settings(&mut self, change: impl FnOnce(&mut Settings)) {
+        let before = self.settings.clone();
+        change(&mut self.settings);
+        if self.settings != before {
+            self.waiting.extend(self.workloads.keys().cloned());
+        }
+    }
+
+    /// A Deployment appeared or changed.
+    pub fn apply_deployment(&mut self, facts: DeploymentFacts) {
+        let target = facts.target.clone();
+        if self.store(facts, true) {
+            if self.recent.insert(target.clone()) {
+                self.resolve_one(&target);
+            } else {
+                self.waiting.insert(target);
+            }
+        }
+    }
+
+    /// A Deployment is gone.
+    pub fn delete_deployment(&mut self, key: &ObjectKey) {
+        self.forget(&TargetId::deployment(&key.namespace, &key.name));
+    }
+
+    /// All Deployments that there are, in any order. None of them counts as newly created.
+    pub fn reset_deployments(&mut self, all: Vec<DeploymentFacts>) {
+        let listed: BTreeSet<_> = all.iter().map(|facts| facts.target.clone()).collect();
+        let gone: Vec<_> =
+            self.workloads.keys().filter(|target| !listed.contains(*target)).cloned().collect();
+        for target in gone {
+            self.forget(&target);
+        }
+        for facts in all {
+            let target = facts.target.clone();
+            if self.store(facts, false) {
+                self.due.insert(target);
+            }
+        }
+    }
+
+    /// A ReplicaSet appeared or changed.
+    pub fn apply_replica_set(&mut self, set: ReplicaSetFacts) {
+        let owners = self.ownership.apply_set(set);
+        self.touch_pods(owners);
+    }
+
+    /// A ReplicaSet is gone.
+    pub fn delete_replica_set(&mut self, key: &ObjectKey) {
+        let owners = self.ownership.delete_set(key);
+        self.touch_pods(owners);
+    }
+
+    /// All ReplicaSets that there are.
+    pub fn reset_replica_sets(&mut self, all: Vec<ReplicaSetFacts>) {
+        let owners = self.ownership.reset_sets(all);
+        self.touch_pods(owners);
+    }
+
+    /// A pod appeared or changed; `now` (engine time) is when.
+    pub fn apply_pod(&mut self, now: Timestamp, pod: OwnedPod) {
+        let owners = self.ownership.apply_pod(now, pod);
+        self.touch_pods(owners);
+    }
+
+    /// A pod is gone, has finished, or lost its ReplicaSet.
+    pub fn delete_pod(&mut self, key: &ObjectKey) {
+        let owners = self.ownership.delete_pod(key);
+        self.touch_pods(owners);
+    }
+
+    /// All pods that there are; `now` (engine time) is when they were listed.
+    pub fn reset_pods(&mut self, now: Timestamp, all: Vec<OwnedPod>) {
+        let owners = self.ownership.reset_pods(now, all);
+        self.touch_pods(owners);
+    }
+
+    /// An autoscaler of Kubernetes appeared or changed.
+    pub fn apply_hpa(&mut self, hpa: HpaFacts) {
+        if self.hpas.get(&hpa.key) == Some(&hpa) {
+            return;
+        }
+        self.delete_hpa(&hpa.key);
+        self.touched.insert(hpa.target.clone());
+        self.hpas_of.entry(hpa.target.clone()).or_default().insert(hpa.key.clone());
+        self.hpas.insert(hpa.key.clone(), hpa);
+    }
+
+    /// An autoscaler of Kubernetes is gone, or scales something else than a Deployment.
+    pub fn delete_hpa(&mut self, key: &ObjectKey) {
+        let Some(hpa) = self.hpas.remove(key) else { return };
+        if let Some(keys) = self.hpas_of.get_mut(&hpa.target) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.hpas_of.remove(&hpa.target);
+            }
+        }
+        self.touched.insert(hpa.target);
+    }
+
+    /// All autoscalers of Kubernetes that there are.
+    pub fn reset_hpas(&mut self, all: Vec<HpaFacts>) {
+        let listed: BTreeSet<_> = all.iter().map(|hpa| hpa.key.clone()).collect();
+        let gone: Vec<_> =
+            self.hpas.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        for key in gone {
+            self.delete_hpa(&key);
+        }
+        for hpa in all {
+            self.apply_hpa(hpa);
+        }
+    }
+
+    /// A namespace appeared or changed.
+    pub fn apply_namespace(&mut self, namespace: NamespaceFacts) {
+        if self.namespaces.get(&namespace.name) != Some(&namespace) {
+            let name = namespace.name.clone();
+            self.namespaces.insert(name.clone(), namespace);
+            self.unsettle_namespace(&name);
+        }
+    }
+
+    /// A namespace is gone.
+    pub fn delete_namespace(&mut self, name: &str) {
+        if let Some((name, _)) = self.namespaces.remove_entry(name) {
+            self.unsettle_namespace(&name);
+        }
+    }
+
+    /// All namespaces that there are.
+    pub fn reset_namespaces(&mut self, all: Vec<NamespaceFacts>) {
+        let listed: BTreeSet<_> = all.iter().map(|namespace| namespace.name.clone()).collect();
+        let gone: Vec<_> =
+            self.namespaces.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        for name in gone {
+            self.delete_namespace(&name);
+        }
+        for namespace in all {
+            self.apply_namespace(namespace);
+        }
+    }
+
+    /// Ends a period of debouncing: targets whose configuration changed again, and those that a setting
+    /// or a namespace concerns, become due. Call it a few times a second.
+    pub fn end_period(&mut self) {
+        self.due.append(&mut self.waiting);
+        self.recent.clone_from(&self.due);
+    }
+
+    /// Resolves at most `limit` targets that are due. Returns whether more are.
+    pub fn settle(&mut self, limit: usize) -> bool {
+        for _ in 0..limit {
+            let Some(target) = self.due.pop_first() else { return false };
+            self.resolve_one(&target);
+        }
+        !self.due.is_empty()
+    }
+
+    /// What changed since the last call, target by target in order.
+    pub fn take_outputs(&mut self) -> Vec<Output> {
+        let touched_pods = mem::take(&mut self.touched_pods);
+        let mut touched = mem::take(&mut self.touched);
+        touched.extend(touched_pods.iter().cloned());
+        let mut outputs = Vec::new();
+        for target in touched {
+            self.report(&target, touched_pods.contains(&target), &mut outputs);
+        }
+        outputs
+    }
+
+    /// Keeps a Deployment's facts. Returns whether its configuration may have changed.
+    fn store(&mut self, facts: DeploymentFacts, watched: bool) -> bool {
+        let target = facts.target.clone();
+        let old = self.workloads.get(&target).filter(|old| old.facts.uid == facts.uid);
+        let (newly_created, resolved, changed) = match old {
+            Some(old) if old.facts == facts => return false,
+            Some(old) => {
+                (old.newly_created, old.resolved.clone(), !same_inputs(&old.facts, &facts))
+            }
+            None => (watched, None, true),
+        };
+        if old.is_none() {
+            self.forget(&target);
+            let owner = (target.namespace.clone(), facts.uid.clone());
+            self.targets_of_uid.insert(owner, target.clone());
+            self.touched_pods.insert(target.clone());
+        }
+        self.touched.insert(target.clone());
+        self.workloads.insert(target, Workload { facts, newly_created, resolved });
+        changed
+    }
+
+    fn forget(&mut self, target: &TargetId) {
+        if let Some(old) = self.workloads.remove(target) {
+            self.targets_of_uid.remove(&(target.namespace.clone(), old.facts.uid));
+        }
+        self.waiting.remove(target);
+        self.due.remove(target);
+        self.touched.insert(target.clone());
+    }
+
+    fn touch_pods(&mut self, owners: Vec<Owner>) {
+        for owner in owners {
+            if let Some(target) = self.targets_of_uid.get(&owner) {
+                self.touched_pods.insert(target.clone());
+            }
+        }
+    }
+
+    fn unsettle_namespace(&mut self, name: &Arc<str>) {
+        let kind = TargetKind::Deployment;
+        let first = TargetId { namespace: name.clone(), kind, name: "".into() };
+        let of_namespace = self.workloads.range(first..).map(|(target, _)| target);
+        self.waiting
+            .extend(of_namespace.take_while(|target| target.namespace == *name).cloned());
+    }
+
+    fn resolve_one(&mut self, target: &TargetId) {
+        let nothing = Annotations::new();
+        let Some(workload) = self.workloads.get_mut(target) else { return };
+        let namespace = self.namespaces.get(&target.namespace);
+        let facts = &workload.facts;
+        let inputs = Inputs {
+            defaults: &self.settings.defaults,
+            defaults_set: &self.settings.defaults_set,
+            process: &self.settings.process,
+            sources: &self.settings.sources,
+            namespace: &target.namespace,
+            namespace_annotations: namespace.map_or(&nothing, |of| &of.annotations),
+            annotations: &facts.annotations,
+            template_annotations: &facts.template_annotations,
+            owned_by_knative: facts.owned_by_knative,
+            progress_deadline: facts.progress_deadline,
+        };
+        let looked_at = !namespace.is_some_and(|of| of.terminating);
+        let resolved = if looked_at { (self.resolver)(&inputs) } else { None };
+        let old = workload.resolved.take();
+        workload.resolved = resolved.map(|mut resolved| {
+            resolved.config.problems.extend(self.settings.problems.iter().cloned());
+            keep_if_equal(old, resolved)
+        });
+        workload.newly_created &= workload.resolved.is_some();
+        self.touched.insert(target.clone());
+    }
+
+    fn report(&mut self, target: &TargetId, pods_changed: bool, outputs: &mut Vec<Output>) {
+        let present = self.workloads.get_mut(target).filter(|workload| !workload.facts.deleting);
+        let Some((workload, resolution)) =
+            present.and_then(|workload| workload.resolved.clone().map(|found| (workload, found)))
+        else {
+            if self.told.remove(target).is_some() {
+                outputs.push(Output::Expel(target.clone()));
+                outputs.push(Output::Tell(Event::TargetDeleted { target: target.clone() }));
+            }
+            return;
+        };
+        let facts = &workload.facts;
+        let replaced = self.told.get(target).is_some_and(|told| told.uid != facts.uid);
+        if replaced {
+            self.told.remove(target);
+            outputs.push(Output::Expel(target.clone()));
+            outputs.push(Output::Tell(Event::TargetDeleted { target: target.clone() }));
+        }
+        let old = self.told.get(target);
+        let (counts, pods) = match old {
+            Some(old) if !pods_changed => (old.counts, old.pods.clone()),
+            _ => {
+                let owner = (target.namespace.clone(), facts.uid.clone());
+                let (counts, pods) = self.ownership.pods_of(&owner);
+                (counts, Arc::new(pods))
+            }
+        };
+        let new = Told {
+            uid: facts.uid.clone(),
+            resolution,
+            replicas: facts.replicas,
+            resource_version: facts.resource_version.clone(),
+            rivals: rivals_of(&self.hpas, self.hpas_of.get(target)),
+            counts,
+            pods,
+        };
+        let newly_created = mem::take(&mut workload.newly_created);
+        say_difference(target, old, &new, newly_created, outputs);
+        self.told.insert(target.clone(), new);
+    }
+}
+
+/// Says what is new about a target. Rivals and pods come before replicas, because an engine that knows
+/// the replicas may already write.
+fn say_difference(
+    target: &TargetId,
+    old: Option<&Told>,
+    new: &Told,
+    newly_created: bool,
+    outputs: &mut Vec<Output>,
+) {
+    let mut tell = |event| outputs.push(Output::Tell(event));
+    let target = target.clone();
+    let same_config =
+        old.is_some_and(|old| Arc::ptr_eq(&old.resolution.config, &new.resolution.config));
+    if !same_config {
+        let config = new.resolution.config.clone();
+        tell(Event::TargetApplied { target: target.clone(), config });
+    }
+    if old.map_or(!new.rivals.is_empty(), |old| old.rivals != new.rivals) {
+        let rivals = new.rivals.clone();
+        tell(Event::RivalsObserved { target: target.clone(), rivals });
+    }
+    if old.is_none_or(|old| old.counts != new.counts) {
+        tell(Event::PodsObserved { target: target.clone(), pods: new.counts });
+    }
+    let same_replicas = old.is_some_and(|old| {
+        old.replicas == new.replicas && old.resource_version == new.resource_version
+    });
+    if !same_replicas {
+        tell(Event::ReplicasObserved {
+            target: target.clone(),
+            replicas: new.replicas,
+            resource_version: new.resource_version.clone(),
+            newly_created,
+        });
+    }
+    let same_entry = old.is_some_and(|old| {
+        Arc::ptr_eq(&old.resolution.wiring, &new.resolution.wiring)
+            && old.replicas == new.replicas
+            && (Arc::ptr_eq(&old.pods, &new.pods) || old.pods == new.pods)
+    });
+    if !same_entry {
+        let (wiring, pods) = (new.resolution.wiring.clone(), new.pods.clone());
+        let enrolled = Enrolled { wiring, replicas: new.replicas, pods };
+        outputs.push(Output::Enrol { target, enrolled, uid: new.uid.clone() });
+    }
+}
+
+fn rivals_of(
+    hpas: &BTreeMap<ObjectKey, HpaFacts>,
+    keys: Option<&BTreeSet<ObjectKey>>,
+) -> Vec<Rival> {
+    keys.into_iter()
+        .flatten()
+        .filter_map(|key| hpas.get(key))
+        .filter(|hpa| !hpa.follows_podswell)
+        .map(|hpa| Rival {
+            kind: "HorizontalPodAutoscaler".to_owned(),
+            name: hpa.key.name.to_string(),
+        })
+        .collect()
+}
+
+fn same_inputs(a: &DeploymentFacts, b: &DeploymentFacts) -> bool {
+    a.annotations == b.annotations
+        && a.template_annotations == b.template_annotations
+        && a.owned_by_knative == b.owned_by_knative
+        && a.progress_deadline == b.progress_deadline
+}
+
+/// The new resolution, in the old one's memory where nothing changed: then the pointers are equal, and
+/// that is how changes are told from repetitions.
+fn keep_if_equal(old: Option<Resolution>, new: Resolved) -> Resolution {
+    let (config, wiring) = old.map_or((None, None), |old| (Some(old.config), Some(old.wiring)));
+    Resolution {
+        config: config
+            .filter(|old| **old == new.config)
+            .unwrap_or_else(|| Arc::new(new.config)),
+        wiring: wiring
+            .filter(|old| **old == new.wiring)
+            .unwrap_or_else(|| Arc::new(new.wiring)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,529 @@
+use std::time::Duration;
+
+use super::*;
+use crate::core::policy::Mode;
+use crate::core::problem::ProblemCode;
+
+const CLASS: &str = "autoscaling.knative.dev/class";
+const TARGET: &str = "autoscaling.knative.dev/target";
+const MODE: &str = "podswell.dev/mode";
+
+/// Stands in for the real resolution: enough of it to see which inputs reach it.
+fn toy_resolver(inputs: &Inputs<'_>) -> Option<Resolved> {
+    inputs.annotations.get(CLASS).or_else(|| inputs.template_annotations.get(CLASS))?;
+    let mut config = TargetConfig::default();
+    config.spec.target = inputs.defaults.container_concurrency_target_default;
+    if let Some(text) = inputs.annotations.get(TARGET) {
+        match text.parse() {
+            Ok(target) => config.spec.target = target,
+            Err(_) => config.problems.push(problem(TARGET)),
+        }
+    }
+    for annotations in [inputs.namespace_annotations, inputs.annotations] {
+        let mode = annotations.get(MODE).and_then(|text| Mode::parse(text)).unwrap_or_default();
+        config.mode = config.mode.strictest(mode);
+    }
+    let wiring = Wiring { sources: inputs.sources.keys().cloned().collect(), ..Wiring::default() };
+    Some(Resolved { config, wiring })
+}
+
+fn problem(key: &str) -> Problem {
+    Problem {
+        code: ProblemCode::InvalidAnnotation,
+        key: key.to_owned(),
+        why: "bad".to_owned(),
+        fallback: String::new(),
+    }
+}
+
+fn index() -> Index {
+    Index::with_resolver(Settings::default(), toy_resolver)
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn annotations(pairs: &[(&str, &str)]) -> Annotations {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn deployment(namespace: &str, name: &str, version: &str) -> DeploymentFacts {
+    DeploymentFacts {
+        target: TargetId::deployment(namespace, name),
+        uid: format!("{namespace}-{name}").into(),
+        resource_version: version.into(),
+        replicas: 1,
+        deleting: false,
+        owned_by_knative: false,
+        progress_deadline: Some(Duration::from_secs(600)),
+        annotations: annotations(&[(CLASS, "kpa.podswell.dev")]),
+        template_annotations: Annotations::new(),
+    }
+}
+
+fn set(namespace: &str, uid: &str, deployment: &str) -> ReplicaSetFacts {
+    let key = ObjectKey::new(namespace, uid);
+    ReplicaSetFacts { key, uid: uid.into(), deployment: deployment.into() }
+}
+
+fn pod(namespace: &str, name: &str, set: &str) -> OwnedPod {
+    OwnedPod {
+        key: ObjectKey::new(namespace, name),
+        replica_set: set.into(),
+        phase: super::super::facts::Phase::Running,
+        ready: true,
+        terminating: false,
+        ip: Some([10, 0, 0, 1].into()),
+        started_at: Some(at(-60)),
+    }
+}
+
+fn hpa(namespace: &str, name: &str, target: &str) -> HpaFacts {
+    HpaFacts {
+        key: ObjectKey::new(namespace, name),
+        target: TargetId::deployment(namespace, target),
+        follows_podswell: false,
+    }
+}
+
+/// The outputs as short lines, which is how the tests below read.
+fn lines(index: &mut Index) -> Vec<String> {
+    index.take_outputs().iter().map(line).collect()
+}
+
+fn line(output: &Output) -> String {
+    match output {
+        Output::Tell(Event::TargetApplied { target, config }) => {
+            let problems = config.problems.len();
+            format!("{target} applied {} {} {problems}", config.spec.target, config.mode.as_str())
+        }
+        Output::Tell(Event::TargetDeleted { target }) => format!("{target} deleted"),
+        Output::Tell(Event::ReplicasObserved {
+            target,
+            replicas,
+            resource_version,
+            newly_created,
+        }) => {
+            let new = if *newly_created { " new" } else { "" };
+            format!("{target} replicas {replicas} @{resource_version}{new}")
+        }
+        Output::Tell(Event::PodsObserved { target, pods }) => format!(
+            "{target} pods {}+{} ({} pending, {} terminating)",
+            pods.ready, pods.not_ready, pods.pending, pods.terminating
+        ),
+        Output::Tell(Event::RivalsObserved { target, rivals }) => {
+            let names: Vec<_> = rivals.iter().map(|rival| rival.name.as_str()).collect();
+            format!("{target} rivals {names:?}")
+        }
+        Output::Tell(other) => format!("unexpected {other:?}"),
+        Output::Enrol { target, enrolled, uid } => {
+            let pods: Vec<_> = enrolled.pods.iter().map(|pod| pod.name.to_string()).collect();
+            format!("{target} enrolled {uid} {} {pods:?}", enrolled.replicas)
+        }
+        Output::Expel(target) => format!("{target} expelled"),
+    }
+}
+
+/// A target `a/web` with one ReplicaSet `rs1` and one pod `p1`, already announced.
+fn settled() -> Index {
+    let mut index = index();
+    index.reset_deployments(vec![deployment("a", "web", "1")]);
+    index.reset_replica_sets(vec![set("a", "rs1", "a-web")]);
+    index.reset_pods(at(0), vec![pod("a", "p1", "rs1")]);
+    assert!(!index.settle(10));
+    assert_eq!(
+        lines(&mut index),
+        [
+            "a/web applied 100 apply 0",
+            "a/web pods 1+0 (0 pending, 0 terminating)",
+            "a/web replicas 1 @1",
+            r#"a/web enrolled a-web 1 ["p1"]"#,
+        ]
+    );
+    index
+}
+
+#[test]
+fn any_order_of_arrival_gives_the_same_join() {
+    type Step = fn(&mut Index);
+    let steps: [Step; 3] = [
+        |index| index.apply_deployment(deployment("a", "web", "1")),
+        |index| index.apply_replica_set(set("a", "rs1", "a-web")),
+        |index| index.apply_pod(at(0), pod("a", "p1", "rs1")),
+    ];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut index = index();
+        for step in order {
+            steps[step](&mut index);
+        }
+        assert_eq!(
+            lines(&mut index),
+            [
+                "a/web applied 100 apply 0",
+                "a/web pods 1+0 (0 pending, 0 terminating)",
+                "a/web replicas 1 @1 new",
+                r#"a/web enrolled a-web 1 ["p1"]"#,
+            ],
+            "{order:?}"
+        );
+    }
+}
+
+#[test]
+fn what_changes_nothing_says_nothing() {
+    let mut index = settled();
+    index.apply_deployment(deployment("a", "web", "1"));
+    index.apply_replica_set(set("a", "rs1", "a-web"));
+    index.apply_pod(at(9), pod("a", "p1", "rs1"));
+    index.apply_namespace(NamespaceFacts { name: "a".into(), ..NamespaceFacts::default() });
+    index.end_period();
+    index.settle(10);
+    assert_eq!(lines(&mut index), [""; 0]);
+}
+
+#[test]
+fn a_new_version_is_told_without_a_new_configuration() {
+    let mut index = settled();
+    index.apply_deployment(deployment("a", "web", "2"));
+    assert_eq!(lines(&mut index), ["a/web replicas 1 @2"]);
+    index.apply_deployment(DeploymentFacts { replicas: 4, ..deployment("a", "web", "3") });
+    assert_eq!(
+        lines(&mut index),
+        ["a/web replicas 4 @3", r#"a/web enrolled a-web 4 ["p1"]"#]
+    );
+}
+
+#[test]
+fn a_rolling_update_counts_both_replica_sets() {
+    let mut index = settled();
+    index.apply_replica_set(set("a", "rs2", "a-web"));
+    index.apply_pod(at(1), OwnedPod { ready: false, ..pod("a", "p2", "rs2") });
+    assert_eq!(
+        lines(&mut index),
+        [
+            "a/web pods 1+1 (0 pending, 0 terminating)",
+            r#"a/web enrolled a-web 1 ["p1", "p2"]"#
+        ]
+    );
+    index.apply_pod(at(2), pod("a", "p2", "rs2"));
+    index.apply_pod(at(2), OwnedPod { terminating: true, ..pod("a", "p1", "rs1") });
+    assert_eq!(
+        lines(&mut index),
+        [
+            "a/web pods 1+1 (0 pending, 1 terminating)",
+            r#"a/web enrolled a-web 1 ["p1", "p2"]"#
+        ]
+    );
+    index.delete_pod(&ObjectKey::new("a", "p1"));
+    index.delete_replica_set(&ObjectKey::new("a", "rs1"));
+    assert_eq!(
+        lines(&mut index),
+        ["a/web pods 1+0 (0 pending, 0 terminating)", r#"a/web enrolled a-web 1 ["p2"]"#]
+    );
+}
+
+#[test]
+fn pods_count_as_knative_counts_them() {
+    use super::super::facts::Phase::{Pending, Running};
+    for (phase, ready, terminating, want) in [
+        (Pending, false, false, "0+1 (1 pending, 0 terminating)"),
+        (Pending, false, true, "0+1 (1 pending, 0 terminating)"),
+        (Running, true, true, "0+1 (0 pending, 1 terminating)"),
+        (Running, true, false, "1+0 (0 pending, 0 terminating)"),
+        (Running, false, false, "0+1 (0 pending, 0 terminating)"),
+    ] {
+        let mut index = settled();
+        index.apply_pod(at(1), pod("a", "p2", "rs1"));
+        index.delete_pod(&ObjectKey::new("a", "p1"));
+        index.take_outputs();
+        index.apply_pod(at(2), OwnedPod { phase, ready, terminating, ..pod("a", "p2", "rs1") });
+        let told = lines(&mut index);
+        let told = told.first().map_or("1+0 (0 pending, 0 terminating)", |line| &line[11..]);
+        assert_eq!(told, want, "{phase:?} ready={ready} terminating={terminating}");
+    }
+}
+
+#[test]
+fn one_name_in_two_namespaces_is_two_targets() {
+    let mut index = settled();
+    index.apply_deployment(deployment("b", "web", "5"));
+    index.apply_replica_set(set("b", "rs9", "b-web"));
+    index.apply_pod(at(1), pod("b", "p1", "rs9"));
+    assert_eq!(
+        lines(&mut index),
+        [
+            "b/web applied 100 apply 0",
+            "b/web pods 1+0 (0 pending, 0 terminating)",
+            "b/web replicas 1 @5 new",
+            r#"b/web enrolled b-web 1 ["p1"]"#,
+        ]
+    );
+    index.delete_deployment(&ObjectKey::new("a", "web"));
+    assert_eq!(lines(&mut index), ["a/web expelled", "a/web deleted"]);
+}
+
+#[test]
+fn pods_of_others_are_ignored() {
+    let mut index = settled();
+    // Of another ReplicaSet whose selector may well match, of none that is known, of a ReplicaSet of
+    // another namespace whose uid the pod's author wrote down.
+    index.apply_replica_set(set("a", "other", "a-other"));
+    index.apply_pod(at(1), pod("a", "p2", "other"));
+    index.apply_pod(at(1), pod("a", "p3", "unheard-of"));
+    index.apply_pod(at(1), pod("evil", "p4", "rs1"));
+    index.apply_replica_set(set("evil", "rs-evil", "a-web"));
+    index.apply_pod(at(1), pod("evil", "p5", "rs-evil"));
+    assert_eq!(lines(&mut index), [""; 0]);
+}
+
+#[test]
+fn a_pod_that_changes_owners_changes_targets() {
+    let mut index = settled();
+    index.apply_deployment(deployment("a", "api", "1"));
+    index.apply_replica_set(set("a", "rs2", "a-api"));
+    index.take_outputs();
+    index.apply_pod(at(1), pod("a", "p1", "rs2"));
+    assert_eq!(
+        lines(&mut index),
+        [
+            "a/api pods 1+0 (0 pending, 0 terminating)",
+            r#"a/api enrolled a-api 1 ["p1"]"#,
+            "a/web pods 0+0 (0 pending, 0 terminating)",
+            r#"a/web enrolled a-web 1 []"#,
+        ]
+    );
+}
+
+#[test]
+fn a_pod_remembers_when_it_stopped_being_ready() {
+    let mut index = settled();
+    let unready = |index: &mut Index| match index.take_outputs().pop() {
+        Some(Output::Enrol { enrolled, .. }) => enrolled.pods[0].unready_since,
+        other => panic!("{other:?}"),
+    };
+    index.apply_pod(at(5), OwnedPod { ready: false, ..pod("a", "p1", "rs1") });
+    assert_eq!(unready(&mut index), Some(at(5)));
+    index.apply_pod(at(7), OwnedPod { ready: false, terminating: true, ..pod("a", "p1", "rs1") });
+    assert_eq!(unready(&mut index), Some(at(5)));
+    index.apply_pod(at(9), pod("a", "p1", "rs1"));
+    assert_eq!(unready(&mut index), None);
+}
+
+#[test]
+fn an_hpa_comes_and_goes() {
+    let mut index = settled();
+    index.apply_hpa(hpa("a", "keda-hpa-web", "web"));
+    index.apply_hpa(hpa("b", "elsewhere", "web"));
+    assert_eq!(lines(&mut index), [r#"a/web rivals ["keda-hpa-web"]"#]);
+    index.apply_hpa(hpa("a", "another", "web"));
+    assert_eq!(lines(&mut index), [r#"a/web rivals ["another", "keda-hpa-web"]"#]);
+    index.apply_hpa(hpa("a", "another", "api"));
+    index.delete_hpa(&ObjectKey::new("a", "keda-hpa-web"));
+    assert_eq!(lines(&mut index), ["a/web rivals []"]);
+    index.reset_hpas(vec![hpa("a", "again", "web")]);
+    assert_eq!(lines(&mut index), [r#"a/web rivals ["again"]"#]);
+    index.reset_hpas(vec![HpaFacts { follows_podswell: true, ..hpa("a", "again", "web") }]);
+    assert_eq!(lines(&mut index), ["a/web rivals []"]);
+}
+
+#[test]
+fn a_rival_is_told_before_the_replicas() {
+    let mut index = index();
+    index.apply_hpa(hpa("a", "h", "web"));
+    index.apply_deployment(deployment("a", "web", "1"));
+    assert_eq!(
+        lines(&mut index)[..4],
+        [
+            "a/web applied 100 apply 0",
+            r#"a/web rivals ["h"]"#,
+            "a/web pods 0+0 (0 pending, 0 terminating)",
+            "a/web replicas 1 @1 new",
+        ]
+    );
+}
+
+#[test]
+fn a_relist_replaces_what_was_missed() {
+    let mut index = settled();
+    index.reset_deployments(vec![deployment("a", "web", "1"), deployment("a", "api", "3")]);
+    index.settle(10);
+    // Not new: it may have been created long ago, while the watch was away.
+    assert_eq!(
+        lines(&mut index),
+        [
+            "a/api applied 100 apply 0",
+            "a/api pods 0+0 (0 pending, 0 terminating)",
+            "a/api replicas 1 @3",
+            "a/api enrolled a-api 1 []",
+        ]
+    );
+    index.reset_pods(at(3), vec![pod("a", "p7", "rs1")]);
+    assert_eq!(lines(&mut index), [r#"a/web enrolled a-web 1 ["p7"]"#]);
+    index.reset_replica_sets(vec![]);
+    assert_eq!(
+        lines(&mut index),
+        ["a/web pods 0+0 (0 pending, 0 terminating)", "a/web enrolled a-web 1 []"]
+    );
+    index.reset_deployments(vec![]);
+    assert_eq!(
+        lines(&mut index),
+        ["a/api expelled", "a/api deleted", "a/web expelled", "a/web deleted"]
+    );
+}
+
+#[test]
+fn a_successor_of_the_same_name_is_another_target() {
+    let mut index = settled();
+    index.apply_deployment(DeploymentFacts { uid: "u2".into(), ..deployment("a", "web", "9") });
+    assert_eq!(
+        lines(&mut index),
+        [
+            "a/web expelled",
+            "a/web deleted",
+            "a/web applied 100 apply 0",
+            "a/web pods 0+0 (0 pending, 0 terminating)",
+            "a/web replicas 1 @9 new",
+            "a/web enrolled u2 1 []",
+        ]
+    );
+}
+
+#[test]
+fn a_deployment_that_is_being_deleted_is_gone() {
+    let mut index = settled();
+    index.apply_deployment(DeploymentFacts { deleting: true, ..deployment("a", "web", "2") });
+    assert_eq!(lines(&mut index), ["a/web expelled", "a/web deleted"]);
+    index.delete_deployment(&ObjectKey::new("a", "web"));
+    assert_eq!(lines(&mut index), [""; 0]);
+}
+
+#[test]
+fn without_annotations_there_is_no_target() {
+    let mut index = settled();
+    let plain = DeploymentFacts { annotations: annotations(&[]), ..deployment("a", "web", "2") };
+    index.end_period();
+    index.apply_deployment(plain.clone());
+    assert_eq!(lines(&mut index), ["a/web expelled", "a/web deleted"]);
+    // It existed before it asked for us, so its initial scale is long past.
+    let plain = DeploymentFacts { target: TargetId::deployment("a", "old"), ..plain };
+    index.apply_deployment(DeploymentFacts { uid: "a-old".into(), ..plain });
+    assert_eq!(lines(&mut index), [""; 0]);
+    index.end_period();
+    index.apply_deployment(deployment("a", "old", "3"));
+    assert_eq!(lines(&mut index)[2], "a/old replicas 1 @3");
+}
+
+#[test]
+fn a_flapping_annotation_is_resolved_once_a_period() {
+    let mut index = settled();
+    index.end_period();
+    let with = |target: &str, version: &str| DeploymentFacts {
+        annotations: annotations(&[(CLASS, ""), (TARGET, target)]),
+        ..deployment("a", "web", version)
+    };
+    index.apply_deployment(with("10", "2"));
+    assert_eq!(lines(&mut index), ["a/web applied 10 apply 0", "a/web replicas 1 @2"]);
+    for flap in 3..100 {
+        index.apply_deployment(with(&flap.to_string(), &flap.to_string()));
+    }
+    assert_eq!(lines(&mut index), ["a/web replicas 1 @99"]);
+    index.end_period();
+    assert!(!index.settle(10));
+    assert_eq!(lines(&mut index), ["a/web applied 99 apply 0"]);
+    index.apply_deployment(with("5", "100"));
+    assert_eq!(lines(&mut index), ["a/web replicas 1 @100"], "just resolved: it waits again");
+    index.end_period();
+    index.settle(10);
+    assert_eq!(lines(&mut index), ["a/web applied 5 apply 0"]);
+}
+
+#[test]
+fn a_namespace_concerns_its_own_targets_only() {
+    let mut index = settled();
+    index.reset_deployments(vec![
+        deployment("a", "web", "1"),
+        deployment("aa", "web", "1"),
+        deployment("b", "web", "1"),
+    ]);
+    index.settle(10);
+    index.take_outputs();
+    let namespace = |mode: &str, terminating| NamespaceFacts {
+        name: "a".into(),
+        terminating,
+        annotations: annotations(&[(MODE, mode)]),
+    };
+    index.apply_namespace(namespace("paused", false));
+    assert_eq!(lines(&mut index), [""; 0], "waits for the end of the period");
+    index.end_period();
+    index.settle(10);
+    assert_eq!(lines(&mut index), ["a/web applied 100 paused 0"]);
+    index.reset_namespaces(vec![]);
+    index.end_period();
+    index.settle(10);
+    assert_eq!(lines(&mut index), ["a/web applied 100 apply 0"]);
+    index.apply_namespace(namespace("apply", true));
+    index.end_period();
+    index.settle(10);
+    assert_eq!(lines(&mut index), ["a/web expelled", "a/web deleted"]);
+}
+
+#[test]
+fn bad_annotations_concern_their_own_target_only() {
+    let mut index = settled();
+    let bad = DeploymentFacts {
+        annotations: annotations(&[(CLASS, ""), (TARGET, "\u{0}ten\u{1b}[31m")]),
+        ..deployment("a", "bad", "1")
+    };
+    index.apply_deployment(bad);
+    let told = lines(&mut index);
+    assert_eq!(told[0], "a/bad applied 100 apply 1");
+    assert!(told.iter().all(|line| line.starts_with("a/bad ")), "{told:?}");
+}
+
+#[test]
+fn settings_concern_every_target_a_few_at_a_time() {
+    let mut index = index();
+    let all = ["t1", "t2", "t3"].map(|name| deployment("a", name, "1"));
+    index.reset_deployments(all.to_vec());
+    assert!(index.settle(2), "one is left");
+    assert_eq!(lines(&mut index).len(), 8);
+    assert!(!index.settle(2));
+    assert_eq!(lines(&mut index).len(), 4);
+
+    index.change_settings(|settings| settings.defaults.container_concurrency_target_default = 7.0);
+    index.end_period();
+    assert!(!index.settle(10));
+    assert_eq!(
+        lines(&mut index),
+        ["t1", "t2", "t3"].map(|name| format!("a/{name} applied 7 apply 0"))
+    );
+    index.change_settings(|settings| settings.problems.push(problem("config-autoscaler")));
+    index.end_period();
+    index.settle(10);
+    assert_eq!(lines(&mut index)[0], "a/t1 applied 7 apply 1");
+    index.change_settings(|_| {});
+    index.end_period();
+    index.settle(10);
+    assert_eq!(lines(&mut index), [""; 0]);
+}
+
+#[test]
+fn a_new_source_changes_the_wiring_alone() {
+    let mut index = settled();
+    index.change_settings(|settings| {
+        let source = SourceFacts {
+            name: "gateway".into(),
+            kind: crate::core::spec::ScalingMetric::Rps,
+            interval: Duration::from_secs(1),
+            stale_after: Duration::from_secs(3),
+            range: None,
+            visible_at_zero: false,
+            selectable_labels: Vec::new(),
+        };
+        settings.sources.insert("gateway".into(), source);
+    });
+    index.end_period();
+    index.settle(10);
+    assert_eq!(lines(&mut index), [r#"a/web enrolled a-web 1 ["p1"]"#]);
+}
