@@ -61,7 +61,7 @@ pub struct Settings {
     pub problems: Vec<Problem>,
 }
 
-type Resolver = fn(&Inputs<'_>) -> Option<Resolved>;
+pub(super) type Resolver = fn(&Inputs<'_>) -> Option<Resolved>;
 
 /// A Deployment and what became of its annotations.
 #[derive(Debug)]
@@ -87,6 +87,7 @@ struct Told {
     resource_version: Arc<str>,
     rivals: Vec<Rival>,
     counts: PodCounts,
+    #[expect(clippy::rc_buffer, reason = "shared with the roster, which has it so")]
     pods: Arc<Vec<PodFacts>>,
 }
 
@@ -118,7 +119,7 @@ impl Index {
         Self::with_resolver(settings, resolve)
     }
 
-    fn with_resolver(settings: Settings, resolver: Resolver) -> Self {
+    pub(super) fn with_resolver(settings: Settings, resolver: Resolver) -> Self {
         Self {
             resolver,
             settings,
@@ -246,8 +247,7 @@ impl Index {
     /// All autoscalers of Kubernetes that there are.
     pub fn reset_hpas(&mut self, all: Vec<HpaFacts>) {
         let listed: BTreeSet<_> = all.iter().map(|hpa| hpa.key.clone()).collect();
-        let gone: Vec<_> =
-            self.hpas.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        let gone: Vec<_> = self.hpas.keys().filter(|key| !listed.contains(*key)).cloned().collect();
         for key in gone {
             self.delete_hpa(&key);
         }
@@ -356,8 +356,7 @@ impl Index {
         let kind = TargetKind::Deployment;
         let first = TargetId { namespace: name.clone(), kind, name: "".into() };
         let of_namespace = self.workloads.range(first..).map(|(target, _)| target);
-        self.waiting
-            .extend(of_namespace.take_while(|target| target.namespace == *name).cloned());
+        self.waiting.extend(of_namespace.take_while(|target| target.namespace == *name).cloned());
     }
 
     fn resolve_one(&mut self, target: &TargetId) {
@@ -504,12 +503,8 @@ fn same_inputs(a: &DeploymentFacts, b: &DeploymentFacts) -> bool {
 fn keep_if_equal(old: Option<Resolution>, new: Resolved) -> Resolution {
     let (config, wiring) = old.map_or((None, None), |old| (Some(old.config), Some(old.wiring)));
     Resolution {
-        config: config
-            .filter(|old| **old == new.config)
-            .unwrap_or_else(|| Arc::new(new.config)),
-        wiring: wiring
-            .filter(|old| **old == new.wiring)
-            .unwrap_or_else(|| Arc::new(new.wiring)),
+        config: config.filter(|old| **old == new.config).unwrap_or_else(|| Arc::new(new.config)),
+        wiring: wiring.filter(|old| **old == new.wiring).unwrap_or_else(|| Arc::new(new.wiring)),
     }
 }
 

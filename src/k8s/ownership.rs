@@ -61,8 +61,7 @@ impl Ownership {
     /// Replaces all ReplicaSets.
     pub(super) fn reset_sets(&mut self, sets: Vec<ReplicaSetFacts>) -> Vec<Owner> {
         let listed: BTreeSet<_> = sets.iter().map(|set| set.key.clone()).collect();
-        let gone: Vec<_> =
-            self.sets.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        let gone: Vec<_> = self.sets.keys().filter(|key| !listed.contains(*key)).cloned().collect();
         let mut touched: Vec<_> = gone.iter().flat_map(|key| self.delete_set(key)).collect();
         for set in sets {
             touched.extend(self.apply_set(set));
@@ -105,8 +104,7 @@ impl Ownership {
     /// Replaces all pods.
     pub(super) fn reset_pods(&mut self, now: Timestamp, pods: Vec<OwnedPod>) -> Vec<Owner> {
         let listed: BTreeSet<_> = pods.iter().map(|pod| pod.key.clone()).collect();
-        let gone: Vec<_> =
-            self.pods.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        let gone: Vec<_> = self.pods.keys().filter(|key| !listed.contains(*key)).cloned().collect();
         let mut touched: Vec<_> = gone.iter().flat_map(|key| self.delete_pod(key)).collect();
         for pod in pods {
             touched.extend(self.apply_pod(now, pod));

@@ -1,40 +1,7 @@
 use std::time::Duration;
 
+use super::super::testing::{CLASS, MODE, TARGET, problem, toy_resolver};
 use super::*;
-use crate::core::policy::Mode;
-use crate::core::problem::ProblemCode;
-
-const CLASS: &str = "autoscaling.knative.dev/class";
-const TARGET: &str = "autoscaling.knative.dev/target";
-const MODE: &str = "podswell.dev/mode";
-
-/// Stands in for the real resolution: enough of it to see which inputs reach it.
-fn toy_resolver(inputs: &Inputs<'_>) -> Option<Resolved> {
-    inputs.annotations.get(CLASS).or_else(|| inputs.template_annotations.get(CLASS))?;
-    let mut config = TargetConfig::default();
-    config.spec.target = inputs.defaults.container_concurrency_target_default;
-    if let Some(text) = inputs.annotations.get(TARGET) {
-        match text.parse() {
-            Ok(target) => config.spec.target = target,
-            Err(_) => config.problems.push(problem(TARGET)),
-        }
-    }
-    for annotations in [inputs.namespace_annotations, inputs.annotations] {
-        let mode = annotations.get(MODE).and_then(|text| Mode::parse(text)).unwrap_or_default();
-        config.mode = config.mode.strictest(mode);
-    }
-    let wiring = Wiring { sources: inputs.sources.keys().cloned().collect(), ..Wiring::default() };
-    Some(Resolved { config, wiring })
-}
-
-fn problem(key: &str) -> Problem {
-    Problem {
-        code: ProblemCode::InvalidAnnotation,
-        key: key.to_owned(),
-        why: "bad".to_owned(),
-        fallback: String::new(),
-    }
-}
 
 fn index() -> Index {
     Index::with_resolver(Settings::default(), toy_resolver)
@@ -188,10 +155,7 @@ fn a_new_version_is_told_without_a_new_configuration() {
     index.apply_deployment(deployment("a", "web", "2"));
     assert_eq!(lines(&mut index), ["a/web replicas 1 @2"]);
     index.apply_deployment(DeploymentFacts { replicas: 4, ..deployment("a", "web", "3") });
-    assert_eq!(
-        lines(&mut index),
-        ["a/web replicas 4 @3", r#"a/web enrolled a-web 4 ["p1"]"#]
-    );
+    assert_eq!(lines(&mut index), ["a/web replicas 4 @3", r#"a/web enrolled a-web 4 ["p1"]"#]);
 }
 
 #[test]
@@ -201,19 +165,13 @@ fn a_rolling_update_counts_both_replica_sets() {
     index.apply_pod(at(1), OwnedPod { ready: false, ..pod("a", "p2", "rs2") });
     assert_eq!(
         lines(&mut index),
-        [
-            "a/web pods 1+1 (0 pending, 0 terminating)",
-            r#"a/web enrolled a-web 1 ["p1", "p2"]"#
-        ]
+        ["a/web pods 1+1 (0 pending, 0 terminating)", r#"a/web enrolled a-web 1 ["p1", "p2"]"#]
     );
     index.apply_pod(at(2), pod("a", "p2", "rs2"));
     index.apply_pod(at(2), OwnedPod { terminating: true, ..pod("a", "p1", "rs1") });
     assert_eq!(
         lines(&mut index),
-        [
-            "a/web pods 1+1 (0 pending, 1 terminating)",
-            r#"a/web enrolled a-web 1 ["p1", "p2"]"#
-        ]
+        ["a/web pods 1+1 (0 pending, 1 terminating)", r#"a/web enrolled a-web 1 ["p1", "p2"]"#]
     );
     index.delete_pod(&ObjectKey::new("a", "p1"));
     index.delete_replica_set(&ObjectKey::new("a", "rs1"));
@@ -290,7 +248,7 @@ fn a_pod_that_changes_owners_changes_targets() {
             "a/api pods 1+0 (0 pending, 0 terminating)",
             r#"a/api enrolled a-api 1 ["p1"]"#,
             "a/web pods 0+0 (0 pending, 0 terminating)",
-            r#"a/web enrolled a-web 1 []"#,
+            "a/web enrolled a-web 1 []",
         ]
     );
 }

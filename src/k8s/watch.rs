@@ -1,0 +1,603 @@
+//! The watches: they keep an [`Index`] of the cluster and hand on what follows from it.
+//!
+//! One task owns the index. Everything that it learns goes to the engine, to the roster that the
+//! sources read, and to the uids that writers need. A watch that fails is started again after a pause
+//! that grows, and a gap (410) makes a new list; neither ends the process, and neither makes a target
+//! disappear that is still there.
+//!
+//! Nothing is handed on before every watch has its first list, because half a picture would be a wrong
+//! one: no pods, no rivals, no pause annotation on the namespace. A watch that may not read at all
+//! must not keep the others waiting for ever: after [`PATIENCE`] the rest is handed on, so that
+//! decisions can be seen, but [`WatchHealth::is_synced`] stays false and so nothing may be written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{BoxStream, SelectAll};
+use futures::{FutureExt, Stream, StreamExt};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event as WatchEvent, watcher as object_watcher};
+use kube::{Api, Client, Resource};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::facts::{
+    self, ConfigMapFacts, DeploymentFacts, HpaFacts, NamespaceFacts, ObjectKey, OwnedPod,
+    ReplicaSetFacts,
+};
+use super::index::{Index, Output, Settings};
+use super::{K8sError, Uids};
+use crate::core::defaults::ClusterDefaults;
+use crate::core::problem::{Problem, ProblemCode};
+use crate::core::resolve::ProcessSettings;
+use crate::core::roster::Roster;
+use crate::core::source::{SourceFacts, SourceName};
+use crate::runtime::clock::Clock;
+use crate::runtime::engine_handle::EngineHandle;
+
+/// The ConfigMap of the cluster-wide tunables; Knative's name and keys.
+pub const CONFIG_AUTOSCALER: &str = "config-autoscaler";
+/// The ConfigMap of process-wide settings.
+pub const CONFIG_PODSWELL: &str = "podswell";
+/// The ConfigMap of the named sources.
+pub const CONFIG_SOURCES: &str = "podswell-sources";
+
+/// How long one watch request lasts, in seconds. A connection that died without a word is noticed 5 s
+/// after that, so this bounds how old a quiet picture of the cluster can be.
+pub const WATCH_SECONDS: u32 = 60;
+
+/// How long targets are held back while some watch fails from the start.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often changed annotations, namespaces and settings are taken up.
+const PERIOD: Duration = Duration::from_millis(200);
+
+/// How many objects one page of a list holds.
+const PAGE_SIZE: u32 = 500;
+
+/// How many changes are taken in before their consequences are handed on.
+const BATCH: usize = 256;
+
+/// How many targets are resolved before the watches get their turn again.
+const RESOLVE_BATCH: usize = 500;
+
+/// Understands the ConfigMaps. What a key means is not the watches' business.
+pub trait ConfigReader: Send + 'static {
+    /// Reads `config-autoscaler`; empty when it does not exist.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a lower-case fragment; then the last good one stays.
+    fn defaults(&mut self, data: &BTreeMap<String, String>) -> Result<ClusterDefaults, String>;
+
+    /// Reads `podswell`; empty when it does not exist.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a lower-case fragment; then the last good one stays.
+    fn process(&mut self, data: &BTreeMap<String, String>) -> Result<ProcessSettings, String>;
+
+    /// Reads `podswell-sources`; empty when it does not exist. Each source stands alone, so a bad one
+    /// is the reader's to keep and to report: the problems go to every target.
+    fn sources(
+        &mut self,
+        data: &BTreeMap<String, String>,
+    ) -> (BTreeMap<SourceName, SourceFacts>, Vec<Problem>);
+}
+
+/// What the watches work with.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The namespace of the ConfigMaps.
+    pub namespace: String,
+    /// Who hears of targets.
+    pub engine: EngineHandle,
+    /// What the sources read.
+    pub roster: Arc<RwLock<Roster>>,
+    /// What the writers read.
+    pub uids: Arc<Uids>,
+    /// Engine time.
+    pub clock: Arc<dyn Clock>,
+    /// Understands the ConfigMaps.
+    pub reader: Box<dyn ConfigReader>,
+}
+
+/// How the watches are.
+#[derive(Debug)]
+pub struct WatchHealth {
+    states: RwLock<BTreeMap<&'static str, WatchState>>,
+    synced: watch::Sender<bool>,
+}
+
+/// How one watch is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatchState {
+    /// Whether it had its first complete list.
+    pub synced: bool,
+    /// Why it cannot read at present, see [`K8sError::reason`]; `None` if it can.
+    pub fault: Option<&'static str>,
+    /// How many objects it had to skip because they were malformed.
+    pub skipped: u64,
+}
+
+impl WatchHealth {
+    fn new() -> Self {
+        let states = WATCHES.iter().map(|watch| (watch.name, WatchState::default())).collect();
+        Self { states: RwLock::new(states), synced: watch::Sender::new(false) }
+    }
+
+    /// Whether every watch had its first complete list and what follows from them was handed on. Once
+    /// true it stays true.
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
+    /// Tells when [`WatchHealth::is_synced`] becomes true.
+    pub fn subscribe(&self) -> watch::Receiver<bool> {
+        self.synced.subscribe()
+    }
+
+    /// Every watch by its name: the plural of the kind, or the ConfigMap's name.
+    pub fn states(&self) -> BTreeMap<&'static str, WatchState> {
+        self.states.read().clone()
+    }
+
+    /// The watches that have not had their first list, in order.
+    pub fn unsynced(&self) -> Vec<&'static str> {
+        let states = self.states.read();
+        states.iter().filter(|(_, state)| !state.synced).map(|(name, _)| *name).collect()
+    }
+
+    fn heard(&self, name: &'static str, listed: bool) {
+        let mut states = self.states.write();
+        let state = states.entry(name).or_default();
+        state.synced |= listed;
+        if state.fault.take().is_some() {
+            tracing::info!(watch = name, "watch works again");
+        }
+    }
+
+    fn failed(&self, name: &'static str, error: &K8sError) {
+        let reason = error.reason();
+        let mut states = self.states.write();
+        let state = states.entry(name).or_default();
+        // The server says Gone when it has forgotten the version we ask for: a list follows.
+        if reason == "Gone" || state.fault == Some(reason) {
+            return;
+        }
+        state.fault = Some(reason);
+        drop(states);
+        let source: &dyn std::error::Error = error;
+        if reason == "Forbidden" {
+            let fix =
+                "let podswell's ServiceAccount list and watch it: apply deploy/base/rbac.yaml";
+            tracing::error!(watch = name, fix, error = source, "not allowed to watch");
+        } else {
+            tracing::warn!(watch = name, reason, error = source, "watch failed, trying again");
+        }
+    }
+
+    fn skipped(&self, name: &'static str) {
+        self.states.write().entry(name).or_default().skipped += 1;
+    }
+
+    /// Whether nothing is left to wait for but watches that fail.
+    fn only_faults_left(&self) -> bool {
+        self.states.read().values().all(|state| state.synced || state.fault.is_some())
+    }
+}
+
+/// The task that watches. Made with [`Watches::new`], driven with [`Watches::run`].
+pub struct Watches {
+    context: Context,
+    health: Arc<WatchHealth>,
+    index: Index,
+    config_problems: BTreeMap<&'static str, Vec<Problem>>,
+}
+
+impl Watches {
+    /// Watches that know nothing yet. `process` is what flags say, in force until the ConfigMap
+    /// `podswell` was read.
+    pub fn new(context: Context, process: ProcessSettings) -> Self {
+        let settings = Settings { process, ..Settings::default() };
+        Self::with_index(context, Index::new(settings))
+    }
+
+    fn with_index(context: Context, index: Index) -> Self {
+        let health = Arc::new(WatchHealth::new());
+        Self { context, health, index, config_problems: BTreeMap::new() }
+    }
+
+    /// How the watches are; to be asked while they run.
+    pub fn health(&self) -> Arc<WatchHealth> {
+        self.health.clone()
+    }
+
+    /// Watches until `stop` or until the engine's task has ended.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut changes = self.changes();
+        let started = self.context.clock.now();
+        let mut period = tokio::time::interval(PERIOD);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut more_due = false;
+        let mut released = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = period.tick() => self.index.end_period(),
+                Some(change) = changes.next() => self.take_batch(change, &mut changes),
+                () = std::future::ready(()), if more_due => {}
+            }
+            more_due = self.index.settle(RESOLVE_BATCH);
+            let complete = self.health.unsynced().is_empty();
+            let first = complete && !self.health.is_synced();
+            if first {
+                // Nothing may be told that a setting or a namespace, just read, says otherwise.
+                self.index.end_period();
+                while self.index.settle(RESOLVE_BATCH) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            released = released || complete || self.is_impatient(started);
+            if released && !self.hand_on().await {
+                return;
+            }
+            if first {
+                tracing::info!("caches are synced");
+                self.health.synced.send_replace(true);
+            }
+        }
+    }
+
+    fn is_impatient(&self, started: Timestamp) -> bool {
+        let waited = self.context.clock.now().duration_since(started);
+        let patience = SignedDuration::try_from(PATIENCE).unwrap_or_default();
+        waited >= patience && self.health.only_faults_left()
+    }
+
+    fn take_batch(&mut self, first: Change, changes: &mut Changes) {
+        let now = self.context.clock.now();
+        self.take(now, first);
+        for _ in 1..BATCH {
+            match changes.next().now_or_never() {
+                Some(Some(change)) => self.take(now, change),
+                _ => break,
+            }
+        }
+    }
+
+    fn take(&mut self, now: Timestamp, change: Change) {
+        let Change { watch, news } = change;
+        match &news {
+            News::Failed(error) => self.health.failed(watch, error),
+            News::Skipped { object, error } => {
+                self.health.skipped(watch);
+                tracing::warn!(watch, object, error, "malformed object skipped");
+            }
+            _ => self.health.heard(watch, news.is_list()),
+        }
+        let index = &mut self.index;
+        match news {
+            News::Deployments(Update::Reset(all)) => index.reset_deployments(all),
+            News::Deployments(Update::Apply(one)) => index.apply_deployment(one),
+            News::Deployments(Update::Delete(key)) => index.delete_deployment(&key),
+            News::ReplicaSets(Update::Reset(all)) => index.reset_replica_sets(all),
+            News::ReplicaSets(Update::Apply(one)) => index.apply_replica_set(one),
+            News::ReplicaSets(Update::Delete(key)) => index.delete_replica_set(&key),
+            News::Pods(Update::Reset(all)) => index.reset_pods(now, all),
+            News::Pods(Update::Apply(one)) => index.apply_pod(now, one),
+            News::Pods(Update::Delete(key)) => index.delete_pod(&key),
+            News::Hpas(Update::Reset(all)) => index.reset_hpas(all),
+            News::Hpas(Update::Apply(one)) => index.apply_hpa(one),
+            News::Hpas(Update::Delete(key)) => index.delete_hpa(&key),
+            News::Namespaces(Update::Reset(all)) => index.reset_namespaces(all),
+            News::Namespaces(Update::Apply(one)) => index.apply_namespace(one),
+            News::Namespaces(Update::Delete(key)) => index.delete_namespace(&key.name),
+            News::ConfigMap(update) => self.read_config(watch, update),
+            News::Failed(_) | News::Skipped { .. } => {}
+        }
+    }
+
+    fn read_config(&mut self, name: &'static str, update: Update<ConfigMapFacts>) {
+        let data = match update {
+            Update::Reset(all) => all.into_iter().next().map(|found| found.data),
+            Update::Apply(one) => Some(one.data),
+            Update::Delete(_) => None,
+        };
+        let data = data.unwrap_or_default();
+        let problems = match name {
+            CONFIG_AUTOSCALER => match self.context.reader.defaults(&data) {
+                Ok(defaults) => {
+                    self.index.change_settings(|settings| {
+                        settings.defaults = defaults;
+                        settings.defaults_set = data.into_keys().collect();
+                    });
+                    Vec::new()
+                }
+                Err(why) => vec![invalid(name, why)],
+            },
+            CONFIG_PODSWELL => match self.context.reader.process(&data) {
+                Ok(process) => {
+                    self.index.change_settings(|settings| settings.process = process);
+                    Vec::new()
+                }
+                Err(why) => vec![invalid(name, why)],
+            },
+            _ => {
+                let (sources, problems) = self.context.reader.sources(&data);
+                self.index.change_settings(|settings| settings.sources = sources);
+                problems
+            }
+        };
+        self.note_problems(name, &problems);
+    }
+
+    fn note_problems(&mut self, name: &'static str, problems: &[Problem]) {
+        let before = self.config_problems.insert(name, problems.to_vec()).unwrap_or_default();
+        if before == problems {
+            return;
+        }
+        for problem in problems {
+            tracing::error!(configmap = name, problem = %problem, "bad configuration");
+        }
+        if problems.is_empty() {
+            tracing::info!(configmap = name, "configuration is good again");
+        }
+        let all = self.config_problems.values().flatten().cloned().collect();
+        self.index.change_settings(|settings| settings.problems = all);
+    }
+
+    /// Hands on what is new. Returns whether the engine's task still runs.
+    async fn hand_on(&mut self) -> bool {
+        for output in self.index.take_outputs() {
+            match output {
+                Output::Tell(event) => {
+                    if !self.context.engine.tell(event).await {
+                        return false;
+                    }
+                }
+                Output::Enrol { target, enrolled, uid } => {
+                    self.context.uids.insert(target.clone(), uid);
+                    self.context.roster.write().enrol(&target, enrolled);
+                }
+                Output::Expel(target) => {
+                    self.context.uids.remove(&target);
+                    self.context.roster.write().remove(&target);
+                }
+            }
+        }
+        true
+    }
+
+    fn changes(&self) -> Changes {
+        let client = &self.context.client;
+        WATCHES.iter().map(|watch| (watch.start)(client, &self.context.namespace)).collect()
+    }
+}
+
+fn invalid(name: &str, why: String) -> Problem {
+    let fallback = "the last good one stays in force".to_owned();
+    Problem { code: ProblemCode::InvalidConfigMap, key: name.to_owned(), why, fallback }
+}
+
+type Changes = SelectAll<BoxStream<'static, Change>>;
+
+/// One thing that a watch has to say.
+#[derive(Debug)]
+struct Change {
+    watch: &'static str,
+    news: News,
+}
+
+#[derive(Debug)]
+enum News {
+    Deployments(Update<DeploymentFacts>),
+    ReplicaSets(Update<ReplicaSetFacts>),
+    Pods(Update<OwnedPod>),
+    Hpas(Update<HpaFacts>),
+    Namespaces(Update<NamespaceFacts>),
+    ConfigMap(Update<ConfigMapFacts>),
+    Skipped { object: String, error: String },
+    Failed(K8sError),
+}
+
+impl News {
+    fn is_list(&self) -> bool {
+        match self {
+            Self::Deployments(update) => update.is_list(),
+            Self::ReplicaSets(update) => update.is_list(),
+            Self::Pods(update) => update.is_list(),
+            Self::Hpas(update) => update.is_list(),
+            Self::Namespaces(update) => update.is_list(),
+            Self::ConfigMap(update) => update.is_list(),
+            Self::Skipped { .. } | Self::Failed(_) => false,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Update<T> {
+    /// The complete list.
+    Reset(Vec<T>),
+    /// One object, new or changed.
+    Apply(T),
+    /// One object that is gone, or of no interest any more.
+    Delete(ObjectKey),
+}
+
+impl<T> Update<T> {
+    fn is_list(&self) -> bool {
+        matches!(self, Self::Reset(_))
+    }
+}
+
+/// One watch: its name in logs and readiness, and how it is started.
+struct Watch {
+    name: &'static str,
+    start: fn(&Client, &str) -> BoxStream<'static, Change>,
+}
+
+/// Every watch, and so every right to list and watch that podswell needs.
+const WATCHES: [Watch; 8] = [
+    Watch {
+        name: "deployments",
+        start: |client, _| {
+            let stream = object_watcher(all::<DeserializeGuard<Deployment>>(client), config());
+            follow("deployments", stream, guarded(facts::deployment), News::Deployments)
+        },
+    },
+    Watch {
+        name: "replicasets",
+        start: |client, _| {
+            let stream = object_watcher(all::<PartialObjectMeta<ReplicaSet>>(client), config());
+            follow("replicasets", stream, plain(facts::replica_set), News::ReplicaSets)
+        },
+    },
+    Watch {
+        name: "pods",
+        start: |client, _| {
+            // Finished pods neither serve nor count; there may be very many of them.
+            let config = config().fields("status.phase!=Succeeded,status.phase!=Failed");
+            let stream = object_watcher(all::<DeserializeGuard<Pod>>(client), config);
+            follow("pods", stream, guarded(facts::pod), News::Pods)
+        },
+    },
+    Watch {
+        name: "horizontalpodautoscalers",
+        start: |client, _| {
+            let api = all::<DeserializeGuard<HorizontalPodAutoscaler>>(client);
+            let stream = object_watcher(api, config());
+            follow("horizontalpodautoscalers", stream, guarded(facts::hpa), News::Hpas)
+        },
+    },
+    Watch {
+        name: "namespaces",
+        start: |client, _| {
+            let stream = object_watcher(all::<PartialObjectMeta<Namespace>>(client), config());
+            follow("namespaces", stream, plain(facts::namespace), News::Namespaces)
+        },
+    },
+    Watch {
+        name: CONFIG_AUTOSCALER,
+        start: |client, namespace| config_map(client, namespace, CONFIG_AUTOSCALER),
+    },
+    Watch {
+        name: CONFIG_PODSWELL,
+        start: |client, namespace| config_map(client, namespace, CONFIG_PODSWELL),
+    },
+    Watch {
+        name: CONFIG_SOURCES,
+        start: |client, namespace| config_map(client, namespace, CONFIG_SOURCES),
+    },
+];
+
+/// Each ConfigMap has its own watch by name: then the right to read it can be given by name too.
+fn config_map(client: &Client, namespace: &str, name: &'static str) -> BoxStream<'static, Change> {
+    let api = Api::<DeserializeGuard<ConfigMap>>::namespaced(client.clone(), namespace);
+    let stream = object_watcher(api, config().fields(&format!("metadata.name={name}")));
+    follow(name, stream, guarded(facts::config_map), News::ConfigMap)
+}
+
+fn all<K: Resource<DynamicType = ()>>(client: &Client) -> Api<K> {
+    Api::all(client.clone())
+}
+
+fn config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE_SIZE)
+}
+
+/// An object as far as it could be understood.
+enum Parsed<T> {
+    Facts(T),
+    /// Nothing that podswell looks at.
+    Irrelevant,
+    Malformed(String),
+}
+
+fn plain<K, T>(convert: fn(K) -> Option<T>) -> impl Fn(K) -> Parsed<T> {
+    move |object| convert(object).map_or(Parsed::Irrelevant, Parsed::Facts)
+}
+
+fn guarded<K, T>(convert: fn(K) -> Option<T>) -> impl Fn(DeserializeGuard<K>) -> Parsed<T> {
+    move |guard| match guard.0 {
+        Ok(object) => convert(object).map_or(Parsed::Irrelevant, Parsed::Facts),
+        Err(invalid) => Parsed::Malformed(invalid.error),
+    }
+}
+
+/// Turns a watch into news. A list is collected until it is complete; an object is turned into facts
+/// before the next one is looked at.
+fn follow<K, T>(
+    watch: &'static str,
+    stream: impl Stream<Item = Result<WatchEvent<K>, watcher::Error>> + Send + 'static,
+    parse: impl Fn(K) -> Parsed<T> + Send + 'static,
+    wrap: fn(Update<T>) -> News,
+) -> BoxStream<'static, Change>
+where
+    K: Resource + Send + 'static,
+    T: Send + 'static,
+{
+    let mut listed = Vec::new();
+    stream
+        .default_backoff()
+        .filter_map(move |step| {
+            let news = news_of(step, &mut listed, watch, &parse, wrap);
+            std::future::ready(news.map(|news| Change { watch, news }))
+        })
+        .boxed()
+}
+
+fn news_of<K: Resource, T>(
+    step: Result<WatchEvent<K>, watcher::Error>,
+    listed: &mut Vec<T>,
+    watch: &'static str,
+    parse: &impl Fn(K) -> Parsed<T>,
+    wrap: fn(Update<T>) -> News,
+) -> Option<News> {
+    let failed = |source| News::Failed(K8sError::Watch { what: watch, source: Box::new(source) });
+    match step {
+        Err(source) => Some(failed(source)),
+        Ok(WatchEvent::Init) => {
+            listed.clear();
+            None
+        }
+        Ok(WatchEvent::InitApply(object)) => {
+            let name = name_of(&object);
+            match parse(object) {
+                Parsed::Facts(facts) => {
+                    listed.push(facts);
+                    None
+                }
+                Parsed::Irrelevant => None,
+                Parsed::Malformed(error) => Some(News::Skipped { object: name, error }),
+            }
+        }
+        Ok(WatchEvent::InitDone) => Some(wrap(Update::Reset(std::mem::take(listed)))),
+        Ok(WatchEvent::Apply(object)) => {
+            let (name, key) = (name_of(&object), ObjectKey::of(object.meta()));
+            match parse(object) {
+                Parsed::Facts(facts) => Some(wrap(Update::Apply(facts))),
+                Parsed::Irrelevant => Some(wrap(Update::Delete(key?))),
+                Parsed::Malformed(error) => Some(News::Skipped { object: name, error }),
+            }
+        }
+        Ok(WatchEvent::Delete(object)) => Some(wrap(Update::Delete(ObjectKey::of(object.meta())?))),
+    }
+}
+
+fn name_of(object: &impl Resource) -> String {
+    let metadata = object.meta();
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    format!("{}/{}", part(&metadata.namespace), part(&metadata.name))
+}
+
+#[cfg(test)]
+mod tests;

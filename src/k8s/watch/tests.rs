@@ -1,0 +1,346 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::super::testing::{Asked, CLASS, HandClock, Journal, Reply, api_server, toy_resolver};
+use super::*;
+use crate::core::event::Event;
+use crate::core::target::TargetId;
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
+const REPLICASETS: &str = "/apis/apps/v1/replicasets";
+const PODS: &str = "/api/v1/pods";
+const HPAS: &str = "/apis/autoscaling/v2/horizontalpodautoscalers";
+const NAMESPACES: &str = "/api/v1/namespaces";
+const CONFIG_MAPS: &str = "/api/v1/namespaces/podswell-system/configmaps";
+
+/// Understands a target value and a freeze; that is enough to see what is kept.
+struct ToyReader;
+
+impl ConfigReader for ToyReader {
+    fn defaults(&mut self, data: &BTreeMap<String, String>) -> Result<ClusterDefaults, String> {
+        let mut defaults = ClusterDefaults::default();
+        if let Some(text) = data.get("target") {
+            defaults.container_concurrency_target_default =
+                text.parse().map_err(|_| format!("target {text:?} is not a number"))?;
+        }
+        Ok(defaults)
+    }
+
+    fn process(&mut self, data: &BTreeMap<String, String>) -> Result<ProcessSettings, String> {
+        let freeze = data.get("freeze").is_some_and(|text| text == "true");
+        Ok(ProcessSettings { freeze, ..ProcessSettings::default() })
+    }
+
+    fn sources(
+        &mut self,
+        _: &BTreeMap<String, String>,
+    ) -> (BTreeMap<SourceName, SourceFacts>, Vec<Problem>) {
+        (BTreeMap::new(), Vec::new())
+    }
+}
+
+struct Bench {
+    events: mpsc::Receiver<Event>,
+    health: Arc<WatchHealth>,
+    roster: Arc<RwLock<Roster>>,
+    uids: Arc<Uids>,
+    clock: Arc<HandClock>,
+    journal: Journal,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Bench {
+    /// Watches a cluster whose API server answers with `answer`; what that leaves open is an empty list
+    /// and a silent watch.
+    fn new(answer: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Self {
+        let (client, journal) = api_server(move |asked| {
+            let silent = || if is_watch(&asked) { Reply::watch(&[]) } else { list(&[]) };
+            std::future::ready(answer(&asked).unwrap_or_else(silent))
+        });
+        let (engine, events) = EngineHandle::channel();
+        let clock = Arc::new(HandClock::default());
+        let (roster, uids) = (Arc::<RwLock<Roster>>::default(), Arc::<Uids>::default());
+        let context = Context {
+            client,
+            namespace: "podswell-system".to_owned(),
+            engine,
+            roster: roster.clone(),
+            uids: uids.clone(),
+            clock: clock.clone(),
+            reader: Box::new(ToyReader),
+        };
+        let index = Index::with_resolver(Settings::default(), toy_resolver);
+        let watches = Watches::with_index(context, index);
+        let (health, stop) = (watches.health(), CancellationToken::new());
+        let task = tokio::spawn(watches.run(stop.clone()));
+        Self { events, health, roster, uids, clock, journal, stop, task }
+    }
+
+    async fn synced(&self) {
+        self.health.subscribe().wait_for(|synced| *synced).await.unwrap();
+    }
+
+    /// The next events, as short words.
+    async fn told(&mut self, count: usize) -> Vec<String> {
+        let mut told = Vec::new();
+        for _ in 0..count {
+            told.push(match self.events.recv().await.unwrap() {
+                Event::TargetApplied { target, config } => {
+                    format!("{target} applied {} {}", config.spec.target, config.problems.len())
+                }
+                Event::TargetDeleted { target } => format!("{target} deleted"),
+                Event::PodsObserved { target, pods } => format!("{target} ready {}", pods.ready),
+                Event::ReplicasObserved { target, replicas, newly_created, .. } => {
+                    format!(
+                        "{target} replicas {replicas}{}",
+                        if newly_created { " new" } else { "" }
+                    )
+                }
+                Event::RivalsObserved { target, rivals } => {
+                    format!("{target} rivals {}", rivals.len())
+                }
+                other => format!("{other:?}"),
+            });
+        }
+        told
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.task.abort();
+    }
+}
+
+fn is_watch(asked: &Asked) -> bool {
+    asked.query.contains("watch=true")
+}
+
+fn list(items: &[Value]) -> Reply {
+    Reply::json(200, &json!({"metadata": {"resourceVersion": "100"}, "items": items}))
+}
+
+fn change(kind: &str, object: &Value) -> Value {
+    json!({"type": kind, "object": object})
+}
+
+fn failure(code: u16) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "no", "reason": "x", "code": code})
+}
+
+fn deployment(name: &str, version: u32) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"namespace": "shop", "name": name, "uid": format!("uid-{name}"),
+            "resourceVersion": version.to_string(), "annotations": {CLASS: "kpa.podswell.dev"}},
+        "spec": {"replicas": 2, "selector": {}, "template": {}},
+    })
+}
+
+fn replica_set() -> Value {
+    json!({"metadata": {"namespace": "shop", "name": "web-1", "uid": "rs", "resourceVersion": "3",
+        "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web",
+            "uid": "uid-web", "controller": true}]}})
+}
+
+fn pod(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "shop", "name": name, "resourceVersion": "4",
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1",
+                "uid": "rs", "controller": true}]},
+        "status": {"phase": "Running", "podIP": "10.1.2.3",
+            "conditions": [{"type": "Ready", "status": "True"}]},
+    })
+}
+
+#[tokio::test]
+async fn nothing_is_told_before_everything_was_read_and_then_all_of_it() {
+    let mut bench = Bench::new(|asked| match (asked.path.as_str(), is_watch(asked)) {
+        (DEPLOYMENTS, false) => Some(list(&[deployment("web", 1)])),
+        (REPLICASETS, false) => Some(list(&[replica_set()])),
+        (PODS, false) => Some(list(&[pod("p1"), pod("p2")])),
+        (DEPLOYMENTS, true) => Some(Reply::watch(&[change("ADDED", &deployment("later", 101))])),
+        _ => None,
+    });
+    assert!(!bench.health.is_synced());
+    bench.synced().await;
+    let (of_web, later): (Vec<_>, Vec<_>) =
+        bench.told(6).await.into_iter().partition(|line| line.starts_with("shop/web "));
+    assert_eq!(of_web, ["shop/web applied 100 0", "shop/web ready 2", "shop/web replicas 2"]);
+    assert_eq!(
+        later,
+        ["shop/later applied 100 0", "shop/later ready 0", "shop/later replicas 2 new"]
+    );
+    let web = TargetId::deployment("shop", "web");
+    assert_eq!(bench.uids.get(&web).as_deref(), Some("uid-web"));
+    assert_eq!(bench.roster.read().target_of_pod("shop", "p2"), Some(&web));
+    assert!(bench.health.states().values().all(|state| state.fault.is_none()));
+}
+
+#[tokio::test]
+async fn requests_ask_for_no_more_than_is_needed() {
+    let bench = Bench::new(|_| None);
+    bench.synced().await;
+    let asked = bench.journal.lock().clone();
+    let lists: Vec<_> = asked.iter().filter(|asked| !is_watch(asked)).collect();
+    assert_eq!(lists.len(), 8);
+    assert!(lists.iter().all(|asked| asked.query.contains("limit=500")));
+    let of = |path| lists.iter().filter(move |asked| asked.path == path);
+    assert!(of(PODS).all(|asked| asked.query.contains("status.phase%21%3DSucceeded")));
+    let mut names: Vec<_> = of(CONFIG_MAPS).map(|asked| asked.query.clone()).collect();
+    names.sort();
+    for (query, name) in names.iter().zip([CONFIG_AUTOSCALER, CONFIG_PODSWELL, CONFIG_SOURCES]) {
+        assert!(
+            query.ends_with(&format!("fieldSelector=metadata.name%3D{name}"))
+                || query.contains(&format!("fieldSelector=metadata.name%3D{name}&")),
+            "{query}"
+        );
+    }
+    assert_eq!([NAMESPACES, HPAS].map(|path| of(path).count()), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_forbidden_watch_is_named_and_the_others_go_on_after_a_while() {
+    let mut bench = Bench::new(|asked| match (asked.path.as_str(), is_watch(asked)) {
+        (HPAS, false) => Some(Reply::json(403, &failure(403))),
+        (DEPLOYMENTS, false) => Some(list(&[deployment("web", 1)])),
+        _ => None,
+    });
+    while bench.health.unsynced() != ["horizontalpodautoscalers"]
+        || bench.health.states()["horizontalpodautoscalers"].fault.is_none()
+    {
+        tokio::task::yield_now().await;
+    }
+    let state = bench.health.states()["horizontalpodautoscalers"].clone();
+    assert_eq!(state.fault, Some("Forbidden"));
+    assert!(bench.events.try_recv().is_err(), "not yet");
+    bench.clock.advance(15);
+    let told = bench.told(3).await;
+    assert_eq!(told, ["shop/web applied 100 0", "shop/web ready 0", "shop/web replicas 2"]);
+    assert!(!bench.health.is_synced(), "so nothing is written");
+}
+
+#[tokio::test]
+async fn a_malformed_object_concerns_nobody_else() {
+    let mut broken = deployment("broken", 1);
+    broken["spec"]["replicas"] = json!("many");
+    let mut bench = Bench::new(move |asked| match (asked.path.as_str(), is_watch(asked)) {
+        (DEPLOYMENTS, false) => Some(list(&[broken.clone(), deployment("web", 1)])),
+        (DEPLOYMENTS, true) => Some(Reply::watch(&[
+            change("MODIFIED", &broken),
+            change("DELETED", &deployment("web", 102)),
+        ])),
+        _ => None,
+    });
+    bench.synced().await;
+    let state = loop {
+        let state = bench.health.states()["deployments"].clone();
+        if state.skipped == 2 {
+            break state;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(state.fault, None);
+    // The deletion behind it arrives.
+    while !bench.roster.read().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    bench.stop.cancel();
+    while let Some(event) = bench.events.recv().await {
+        assert!(!format!("{event:?}").contains("broken"));
+    }
+}
+
+#[tokio::test]
+async fn a_gap_makes_a_new_list() {
+    let lists = AtomicUsize::new(0);
+    let mut bench = Bench::new(move |asked| match (asked.path.as_str(), is_watch(asked)) {
+        (DEPLOYMENTS, false) => Some(match lists.fetch_add(1, Ordering::SeqCst) {
+            0 => list(&[deployment("gone", 1), deployment("web", 1)]),
+            _ => list(&[deployment("missed", 2), deployment("web", 1)]),
+        }),
+        (DEPLOYMENTS, true) if asked.query.contains("resourceVersion=100") => {
+            Some(Reply::watch(&[change("ERROR", &failure(410))]))
+        }
+        _ => None,
+    });
+    bench.synced().await;
+    bench.told(6).await;
+    assert_eq!(
+        bench.told(4).await,
+        [
+            "shop/gone deleted",
+            "shop/missed applied 100 0",
+            "shop/missed ready 0",
+            "shop/missed replicas 2"
+        ]
+    );
+    assert_eq!(bench.health.states()["deployments"].fault, None);
+    assert!(bench.health.is_synced());
+}
+
+#[tokio::test]
+async fn a_bad_config_map_leaves_the_last_good_one_in_force() {
+    let config = |version: u32, target: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": "podswell-system", "name": CONFIG_AUTOSCALER,
+                "resourceVersion": version.to_string()},
+            "data": {"target": target}})
+    };
+    let mut bench = Bench::new(move |asked| {
+        let of_config = asked.query.contains("metadata.name%3Dconfig-autoscaler");
+        match (asked.path.as_str(), is_watch(asked)) {
+            (DEPLOYMENTS, false) => Some(list(&[deployment("web", 1)])),
+            (CONFIG_MAPS, false) if of_config => Some(list(&[config(1, "7")])),
+            (CONFIG_MAPS, true) if of_config && asked.query.contains("resourceVersion=100") => {
+                Some(Reply::watch(&[change("MODIFIED", &config(101, "seven"))]))
+            }
+            _ => None,
+        }
+    });
+    bench.synced().await;
+    let mut told = bench.told(3).await;
+    if told[0].ends_with(" 0") {
+        told = bench.told(1).await;
+    }
+    assert_eq!(told[0], "shop/web applied 7 1", "the old value, and a problem that says so");
+}
+
+#[tokio::test]
+async fn a_config_map_that_goes_away_leaves_the_defaults() {
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "podswell-system", "name": CONFIG_AUTOSCALER, "resourceVersion": "101"},
+        "data": {"target": "7"}});
+    let (send, receive) = watch::channel(false);
+    let mut bench = Bench::new(move |asked| {
+        let of_config = asked.query.contains("metadata.name%3Dconfig-autoscaler");
+        match (asked.path.as_str(), is_watch(asked)) {
+            (DEPLOYMENTS, false) => Some(list(&[deployment("web", 1)])),
+            (CONFIG_MAPS, false) if of_config => Some(list(std::slice::from_ref(&config))),
+            (CONFIG_MAPS, true) if of_config => {
+                let gone = change("DELETED", &config);
+                Some(Reply::watch_when(receive.clone(), gone))
+            }
+            _ => None,
+        }
+    });
+    bench.synced().await;
+    assert_eq!(bench.told(3).await[0], "shop/web applied 7 0");
+    send.send(true).unwrap();
+    assert_eq!(bench.told(1).await, ["shop/web applied 100 0"]);
+}
+
+#[tokio::test]
+async fn the_task_ends_with_the_engine() {
+    let mut bench = Bench::new(|asked| {
+        (asked.path == DEPLOYMENTS && !is_watch(asked)).then(|| list(&[deployment("web", 1)]))
+    });
+    bench.events.close();
+    (&mut bench.task).await.unwrap();
+}
