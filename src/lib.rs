@@ -36,3 +36,5 @@ pub mod k8s;
 pub mod runtime;
 #[cfg(feature = "controller")]
 pub mod servers;
+#[cfg(feature = "controller")]
+pub mod sources;
