@@ -189,8 +189,13 @@ impl SourceDefinition {
             with_snippet: false,
         };
         let wire: Wire = serde_saphyr::from_str_with_options(document, options).map_err(|error| {
-            let line = error.location().map(|location| location.line());
-            DefinitionError { line, why: brief(&error.without_snippet().to_string()) }
+            let shown = error.without_snippet().to_string();
+            // The place stands in front of our own text, and a missing key has none.
+            let why = shown.rsplit_once(" at line ").map_or(shown.as_str(), |(why, _)| why);
+            let why = why.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+            let missing = why.starts_with("missing field");
+            let line = error.location().filter(|_| !missing).map(|location| location.line());
+            DefinitionError { line, why: brief(why) }
         })?;
         wire.check(name.into())
             .map_err(|(key, why)| DefinitionError { line: line_of(document, key), why: format!("{key}: {why}") })
@@ -330,6 +335,7 @@ struct Wire {
 /// A Prometheus server.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Server")]
 struct WireServer {
     /// Base URL, http or https, without user information, query and fragment.
     url: String,
@@ -347,6 +353,7 @@ struct WireServer {
 /// A user name with the file that holds its password.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "BasicAuth")]
 struct WireBasicAuth {
     /// The user's name.
     username: String,
@@ -357,6 +364,7 @@ struct WireBasicAuth {
 /// Which labels name the owner of a series.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Match")]
 struct WireMatch {
     /// The label that holds the namespace.
     namespace: Option<String>,
@@ -386,6 +394,7 @@ enum Kind {
 /// How the numbers are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "Form")]
 enum WireForm {
     /// The load at the sample's time.
     Gauge,
@@ -398,6 +407,7 @@ enum WireForm {
 /// What it means that a workload has no series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "Absent")]
 enum WireAbsent {
     /// Nothing is known.
     #[default]
@@ -689,7 +699,7 @@ fn line_of(document: &str, key: &str) -> Option<u64> {
 }
 
 /// A text of a peer or user, safe to show: one line, no control characters, at most 200 characters.
-fn brief(text: &str) -> String {
+pub(super) fn brief(text: &str) -> String {
     let mut shown: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     if shown.len() < text.len() && text.chars().count() > 200 {

@@ -4,7 +4,10 @@
 //! where it enters, and reaches the engine only as an [`Event`](crate::core::event::Event). Nothing that a
 //! tenant wrote is ever sent to a server; it only filters what came back.
 
+pub mod counters;
 pub mod definition;
 pub mod exposition;
+mod faults;
 mod selector;
+pub mod series;
 pub mod stat;

@@ -7,7 +7,6 @@ use crate::core::spec::ScalingMetric;
 
 mod wire {
     #![expect(
-        missing_docs,
         clippy::all,
         clippy::pedantic,
         reason = "generated code; the text of the proto file is not Rust documentation"
