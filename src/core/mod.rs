@@ -20,6 +20,7 @@ pub mod policy;
 pub mod problem;
 pub mod resolve;
 pub mod roster;
+pub mod sample_size;
 pub mod source;
 pub mod spec;
 pub mod target;

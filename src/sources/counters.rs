@@ -73,7 +73,8 @@ impl SourceCounters {
     pub fn snapshot(&self) -> CountersSnapshot {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut outcomes = vec![("Value", load(&self.values)), ("Base", load(&self.bases))];
-        outcomes.extend(FAULTS.iter().zip(&self.faults).map(|(fault, n)| (fault.as_str(), load(n))));
+        outcomes
+            .extend(FAULTS.iter().zip(&self.faults).map(|(fault, n)| (fault.as_str(), load(n))));
         let nanos = Duration::from_nanos(load(&self.duration_nanos));
         CountersSnapshot {
             outcomes,

@@ -46,7 +46,7 @@ impl DefinitionError {
 }
 
 /// A source of samples as an administrator wrote it down; everything in it has been checked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceDefinition {
     /// The key of the ConfigMap.
     pub name: SourceName,
@@ -188,17 +188,20 @@ impl SourceDefinition {
             strict_booleans: true,
             with_snippet: false,
         };
-        let wire: Wire = serde_saphyr::from_str_with_options(document, options).map_err(|error| {
-            let shown = error.without_snippet().to_string();
-            // The place stands in front of our own text, and a missing key has none.
-            let why = shown.rsplit_once(" at line ").map_or(shown.as_str(), |(why, _)| why);
-            let why = why.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
-            let missing = why.starts_with("missing field");
-            let line = error.location().filter(|_| !missing).map(|location| location.line());
-            DefinitionError { line, why: brief(why) }
-        })?;
-        wire.check(name.into())
-            .map_err(|(key, why)| DefinitionError { line: line_of(document, key), why: format!("{key}: {why}") })
+        let wire: Wire =
+            serde_saphyr::from_str_with_options(document, options).map_err(|error| {
+                let shown = error.without_snippet().to_string();
+                // The place stands in front of our own text, and a missing key has none.
+                let why = shown.rsplit_once(" at line ").map_or(shown.as_str(), |(why, _)| why);
+                let why = why.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+                let missing = why.starts_with("missing field");
+                let line = error.location().filter(|_| !missing).map(|location| location.line());
+                DefinitionError { line, why: brief(why) }
+            })?;
+        wire.check(name.into()).map_err(|(key, why)| DefinitionError {
+            line: line_of(document, key),
+            why: format!("{key}: {why}"),
+        })
     }
 
     /// What the core needs to know of this source.
@@ -429,9 +432,7 @@ impl Wire {
         let query = self.query()?;
         let form = self.form(&query)?;
         let absent = match (self.absent, &self.alive) {
-            (WireAbsent::Zero, Some(alive)) => {
-                Absent::Zero { alive: expression("alive", alive)? }
-            }
+            (WireAbsent::Zero, Some(alive)) => Absent::Zero { alive: expression("alive", alive)? },
             (WireAbsent::Zero, None) => {
                 return complain("absent", "zero needs an alive expression that proves it");
             }
@@ -531,7 +532,9 @@ impl Wire {
                 match selector::identifiers(text).iter().find(|word| AGGREGATIONS.contains(word)) {
                     Some(word) => complain(
                         "form",
-                        format!("resets cannot be seen in an aggregated counter ({word}): use selector"),
+                        format!(
+                            "resets cannot be seen in an aggregated counter ({word}): use selector"
+                        ),
                     ),
                     None => Ok(Form::Counter),
                 }
@@ -542,7 +545,8 @@ impl Wire {
 
 impl WireMatch {
     fn check(self) -> Result<Matching, Complaint> {
-        let labels = [("namespace", &self.namespace), ("workload", &self.workload), ("pod", &self.pod)];
+        let labels =
+            [("namespace", &self.namespace), ("workload", &self.workload), ("pod", &self.pod)];
         for (key, label) in labels {
             if label.as_ref().is_some_and(|label| !selector::is_label_name(label)) {
                 return complain(key, "is not a label name");
@@ -644,8 +648,9 @@ fn check_headers(headers: &BTreeMap<String, String>, authenticated: bool) -> Res
 /// A path that cannot leave the credentials directory by its own words; links are checked when it is read.
 fn plain_path(key: &'static str, path: PathBuf) -> Result<PathBuf, Complaint> {
     let plain = |path: &Path| {
-        path.components()
-            .all(|part| matches!(part, Component::Normal(_) | Component::RootDir | Component::CurDir))
+        path.components().all(|part| {
+            matches!(part, Component::Normal(_) | Component::RootDir | Component::CurDir)
+        })
     };
     if path.as_os_str().is_empty() || path.as_os_str().len() > 1024 || !plain(&path) {
         return complain(key, "must be a path below the credentials directory, without `..`");
@@ -667,7 +672,12 @@ fn expression(key: &'static str, text: &str) -> Result<String, Complaint> {
     Ok(text.to_owned())
 }
 
-fn within(key: &'static str, value: Duration, low: Duration, high: Duration) -> Result<(), Complaint> {
+fn within(
+    key: &'static str,
+    value: Duration,
+    low: Duration,
+    high: Duration,
+) -> Result<(), Complaint> {
     if value < low || value > high {
         return complain(key, format!("{value:?} is not within {low:?} and {high:?}"));
     }
@@ -685,7 +695,11 @@ fn check_name(name: &str) -> Result<(), String> {
             brief(name)
         ));
     }
-    if name == SCRAPE { Err(format!("`{SCRAPE}` is the reserved name of pod scraping")) } else { Ok(()) }
+    if name == SCRAPE {
+        Err(format!("`{SCRAPE}` is the reserved name of pod scraping"))
+    } else {
+        Ok(())
+    }
 }
 
 /// The line of the document, from 1, on which `key` stands first.

@@ -29,10 +29,7 @@ pub enum Found {
 /// [`SourceFault::TooLarge`] above [`MAX_TEXT_BYTES`]; [`SourceFault::Malformed`] when the page is not in
 /// the text format or a wanted name is a histogram or summary; [`SourceFault::InvalidSample`] when a
 /// wanted value is NaN, infinite or negative.
-pub fn read<const N: usize>(
-    body: &[u8],
-    wanted: [&str; N],
-) -> Result<[Found; N], SourceFault> {
+pub fn read<const N: usize>(body: &[u8], wanted: [&str; N]) -> Result<[Found; N], SourceFault> {
     if body.len() > MAX_TEXT_BYTES {
         return Err(SourceFault::TooLarge);
     }
@@ -96,7 +93,8 @@ impl<'a> Seeker<'a> {
             self.declare();
         } else if self.name.strip_prefix(family).is_some_and(|suffix| {
             suffix == b"_total" && kind == b"counter"
-                || matches!(suffix, b"_count" | b"_sum") && matches!(kind, b"histogram" | b"summary")
+                || matches!(suffix, b"_count" | b"_sum")
+                    && matches!(kind, b"histogram" | b"summary")
         }) {
             self.declare();
         }
@@ -190,6 +188,8 @@ fn quoted_name(line: &[u8]) -> Result<(Vec<u8>, &[u8]), SourceFault> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -198,9 +198,11 @@ mod tests {
         read(page.as_bytes(), [name]).map(|[found]| found)
     }
 
+    type Case<'a> = (&'a str, &'a str, Result<Found, SourceFault>);
+
     #[test]
     fn pages() {
-        let cases: &[(&str, &str, Result<Found, SourceFault>)] = &[
+        let cases: &[Case<'_>] = &[
             ("", "x", Ok(Found::Absent)),
             ("x 3", "x", Ok(Found::Sum(3.0))),
             ("x 3\r\n", "x", Ok(Found::Sum(3.0))),
@@ -275,7 +277,7 @@ mod tests {
             let mut sum = 0.0;
             for (value, label) in &values {
                 let label = label.replace('\\', "\\\\").replace('"', "\\\"");
-                page.push_str(&format!("load{{a=\"{label}\"}} {value}\nother 7\n"));
+                let _ = write!(page, "load{{a=\"{label}\"}} {value}\nother 7\n");
                 sum += value;
             }
             prop_assert_eq!(one(&page, "load"), Ok(Found::Sum(sum)));

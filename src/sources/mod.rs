@@ -8,6 +8,7 @@ pub mod counters;
 pub mod definition;
 pub mod exposition;
 mod faults;
+pub mod scrape;
 mod selector;
 pub mod series;
 pub mod stat;

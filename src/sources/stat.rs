@@ -6,11 +6,6 @@ use crate::core::event::SourceFault;
 use crate::core::spec::ScalingMetric;
 
 mod wire {
-    #![expect(
-        clippy::all,
-        clippy::pedantic,
-        reason = "generated code; the text of the proto file is not Rust documentation"
-    )]
     include!(concat!(env!("OUT_DIR"), "/metrics.rs"));
 }
 

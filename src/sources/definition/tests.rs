@@ -73,14 +73,25 @@ fn an_expression() {
 
 #[test]
 fn a_coarse_resolution_is_the_interval_that_counts() {
-    let text = with(OPENFAAS, "timestamp: max by (function_name) (timestamp(gateway_function_invocation_started))", "resolution: 30s");
+    let text = with(
+        OPENFAAS,
+        "timestamp: max by (function_name) (timestamp(gateway_function_invocation_started))",
+        "resolution: 30s",
+    );
     let facts = SourceDefinition::parse("x", &text).unwrap().facts();
-    assert_eq!((facts.interval, facts.stale_after), (Duration::from_secs(30), Duration::from_secs(75)));
+    assert_eq!(
+        (facts.interval, facts.stale_after),
+        (Duration::from_secs(30), Duration::from_secs(75))
+    );
 }
 
+/// A good document, what is replaced by what, the line of the complaint and a word of it.
+type Mistake<'a> = (&'a str, &'a str, &'a str, Option<u64>, &'a str);
+
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn every_mistake_names_its_key_and_line() {
-    let cases: &[(&str, &str, &str, Option<u64>, &str)] = &[
+    let cases: &[Mistake<'_>] = &[
         (GOOD, "interval: 15s", "intervall: 15s", Some(13), "intervall"),
         (GOOD, "interval: 15s\n", "", None, "interval"),
         (GOOD, "interval: 15s", "interval: 15", Some(13), "15"),
@@ -97,7 +108,13 @@ fn every_mistake_names_its_key_and_line() {
         (GOOD, "form: counter", "form: histogram", Some(12), "histogram"),
         (GOOD, "kind: rps", "kind: cpu", Some(10), "cpu"),
         (GOOD, "kind: rps\n", "", None, "kind"),
-        (GOOD, "selector: http_requests_total{job=\"api\"}", "selector: rate(x[1m])", Some(11), "selector"),
+        (
+            GOOD,
+            "selector: http_requests_total{job=\"api\"}",
+            "selector: rate(x[1m])",
+            Some(11),
+            "selector",
+        ),
         (GOOD, "  pod: pod", "  pod: a-b", Some(16), "pod"),
         (GOOD, "  pod: pod", "  pod: pod\n  workload: w", Some(14), "match"),
         (GOOD, "  pod: pod\n", "", Some(14), "match"),
@@ -129,7 +146,9 @@ fn every_mistake_names_its_key_and_line() {
 fn hostile_documents() {
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n";
     let long = format!("kind: {}", "x".repeat(10_000));
-    for text in ["", "null", "[]", "- a\n- b", "a: b: c", "\u{0}", bomb, &long, "---\n---\n", "<<: {}"] {
+    for text in
+        ["", "null", "[]", "- a\n- b", "a: b: c", "\u{0}", bomb, &long, "---\n---\n", "<<: {}"]
+    {
         let error = SourceDefinition::parse("x", text).unwrap_err();
         assert!(error.why.chars().count() <= 201 && !error.why.contains('\n'), "{error}");
     }
@@ -175,8 +194,9 @@ fn spans() {
 
 #[test]
 fn too_many_sources_leave_the_first_ones_alone() {
-    let documents =
-        (0..=MAX_SOURCES).map(|at| (format!("s{at:03}"), GOOD.to_owned())).collect::<BTreeMap<_, _>>();
+    let documents = (0..=MAX_SOURCES)
+        .map(|at| (format!("s{at:03}"), GOOD.to_owned()))
+        .collect::<BTreeMap<_, _>>();
     let parsed = parse_all(&documents);
     assert_eq!(parsed.values().filter(|parsed| parsed.is_ok()).count(), MAX_SOURCES);
     assert!(parsed.values().last().unwrap().is_err());

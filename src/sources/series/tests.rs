@@ -26,12 +26,13 @@ fn value(seen: f64, missing: u32) -> Reading {
     Reading::Value { seen, missing }
 }
 
+type Case<'a> = (&'a str, Option<Birth>, &'a [(i64, f64)], &'a [Step]);
+
 #[test]
 fn counters() {
-    let born = |millis, least, most| {
-        Some(Birth { at: t(millis), least: secs(least), most: secs(most) })
-    };
-    let cases: &[(&str, Option<Birth>, &[(i64, f64)], &[Step])] = &[
+    let born =
+        |millis, least, most| Some(Birth { at: t(millis), least: secs(least), most: secs(most) });
+    let cases: &[Case<'_>] = &[
         ("first is base", None, &[(0, 5.0), (2_000, 9.0)], &[Step::Base, Step::Rate(2.0)]),
         (
             "a reset counts the new value",
@@ -98,7 +99,11 @@ fn samples_of_one_second_make_one_reading() {
 fn rates_are_taken_per_series_so_that_one_reset_is_no_burst() {
     let mut book = Book::default();
     book.take("a", &counter(Some("a")), &points(&[(0, 1e6), (1_000, 1e6 + 10.0), (2_000, 4.0)]));
-    book.take("b", &counter(Some("b")), &points(&[(0, 1e6), (1_000, 1e6 + 5.0), (2_000, 1e6 + 6.0)]));
+    book.take(
+        "b",
+        &counter(Some("b")),
+        &points(&[(0, 1e6), (1_000, 1e6 + 5.0), (2_000, 1e6 + 6.0)]),
+    );
     assert_eq!(
         book.readings(t(0), secs(3), &[]),
         [(t(0), Reading::Base), (t(1_000), value(15.0, 0)), (t(2_000), value(5.0, 0))]
@@ -110,10 +115,7 @@ fn a_series_without_a_rate_is_missing_beside_others() {
     let mut book = Book::default();
     book.take("a", &counter(Some("a")), &points(&[(0, 1.0), (1_000, 3.0)]));
     book.take("b", &counter(Some("b")), &points(&[(1_000, 1e6)]));
-    assert_eq!(
-        book.readings(t(1_000), secs(3), &[]),
-        [(t(1_000), value(2.0, 1))]
-    );
+    assert_eq!(book.readings(t(1_000), secs(3), &[]), [(t(1_000), value(2.0, 1))]);
     // A second series of a pod that has a rate does not make the pod missing.
     book.take("a2", &counter(Some("a")), &points(&[(2_000, 9.0)]));
     book.take("a", &counter(Some("a")), &points(&[(2_000, 5.0)]));
