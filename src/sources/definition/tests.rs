@@ -89,7 +89,6 @@ fn a_coarse_resolution_is_the_interval_that_counts() {
 type Mistake<'a> = (&'a str, &'a str, &'a str, Option<u64>, &'a str);
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one table")]
 fn every_mistake_names_its_key_and_line() {
     let cases: &[Mistake<'_>] = &[
         (GOOD, "interval: 15s", "intervall: 15s", Some(13), "intervall"),
