@@ -46,6 +46,11 @@ impl Clock for SystemClock {
     }
 }
 
+/// The monotonic clock, for deadlines and for how long something took.
+pub fn instant() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// How old a sample stamped `stamp` is at wall-clock time `wall`: at least zero, because a stamp of the
 /// future counts as now.
 pub fn age_of(stamp: Timestamp, wall: Timestamp) -> Duration {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::core::duration::GoDuration;
 use crate::core::source::{SCRAPE, SourceFacts, SourceName};
 use crate::core::spec::ScalingMetric;
 
@@ -240,42 +241,20 @@ pub fn schema_json() -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(&schema).map(|text| text + "\n")
 }
 
-/// A length of time in a document: whole numbers with `ms`, `s`, `m` or `h`, for example `15s` or `1m30s`.
+/// A length of time ≥ 0 in a document, as Go writes it, for example `15s` or `1m30s`.
 #[derive(Clone, Copy, Debug)]
 struct Span(Duration);
-
-impl Span {
-    fn parse(text: &str) -> Option<Self> {
-        let mut rest = text;
-        let mut total = Duration::ZERO;
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-            let number: u32 = rest.get(..digits)?.parse().ok()?;
-            rest = rest.get(digits..)?;
-            let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-            let millis: u64 = match rest.get(..end)? {
-                "ms" => 1,
-                "s" => 1000,
-                "m" => 60_000,
-                "h" => 3_600_000,
-                _ => return None,
-            };
-            total += Duration::from_millis(u64::from(number).checked_mul(millis)?);
-            rest = rest.get(end..)?;
-        }
-        (!text.is_empty()).then_some(Self(total))
-    }
-}
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!(
+        match GoDuration::parse(&text) {
+            Ok(span) if span.as_nanos() >= 0 => Ok(Self(span.to_std())),
+            _ => Err(serde::de::Error::custom(format!(
                 "`{}` is not a duration such as 15s or 1m30s",
                 brief(&text)
-            ))
-        })
+            ))),
+        }
     }
 }
 
@@ -287,8 +266,8 @@ impl JsonSchema for Span {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "description": "whole numbers with ms, s, m or h, for example 15s or 1m30s",
-            "pattern": "^([0-9]+(ms|s|m|h))+$"
+            "description": "a duration as Go writes it, for example 15s or 1m30s",
+            "pattern": "^\\+?(0|([0-9]+\\.?[0-9]*|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$"
         })
     }
 }

@@ -27,7 +27,7 @@ use crate::core::roster::Roster;
 use crate::core::sample_size::sample_size;
 use crate::core::source::{SCRAPE, ScrapeFormat, SourceName, Wiring};
 use crate::core::target::TargetId;
-use crate::runtime::clock::{Clock, age_of};
+use crate::runtime::clock::{Clock, age_of, instant};
 use crate::runtime::engine_handle::EngineHandle;
 
 use super::counters::SourceCounters;
@@ -146,7 +146,7 @@ impl Scraper {
         // the neighbouring second.
         let phase = self.clock.now().as_nanosecond() % nanos(self.options.period);
         let wait = (nanos(self.options.period) * 5 / 4 - phase) % nanos(self.options.period);
-        let first = Instant::now() + Duration::from_nanos(u64::try_from(wait).unwrap_or(0));
+        let first = instant() + Duration::from_nanos(u64::try_from(wait).unwrap_or(0));
         let mut ticks = tokio::time::interval_at(first, self.options.period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -166,7 +166,7 @@ impl Scraper {
         let mut round = self.begin();
         let mut flights = FuturesUnordered::new();
         let mut aloft = [0_usize; 2];
-        let mut hand_over_at = Instant::now() + GATHER;
+        let mut hand_over_at = instant() + GATHER;
         loop {
             while let Some(probe) = round.next_probe(aloft) {
                 if let Some(aloft) = aloft.get_mut(usize::from(probe.slow)) {
@@ -186,7 +186,7 @@ impl Scraper {
                 }
                 () = tokio::time::sleep_until(hand_over_at), if !round.batch.is_empty() => {
                     self.hand_over(&mut round);
-                    hand_over_at = Instant::now() + GATHER;
+                    hand_over_at = instant() + GATHER;
                 }
             }
         }
@@ -200,7 +200,7 @@ impl Scraper {
         let margin = self.options.period / 20;
         let mut round = Round {
             began,
-            deadline: Instant::now() + self.options.period.saturating_sub(margin),
+            deadline: instant() + self.options.period.saturating_sub(margin),
             plans: self.enlist(began),
             lanes: [VecDeque::new(), VecDeque::new()],
             batch: Vec::new(),
@@ -369,7 +369,7 @@ impl Scraper {
 impl Round {
     /// The next pod that may be asked now.
     fn next_probe(&mut self, aloft: [usize; 2]) -> Option<Probe> {
-        if Instant::now() >= self.deadline {
+        if instant() >= self.deadline {
             return None;
         }
         self.lanes
@@ -429,7 +429,7 @@ fn is_sampled(wiring: &Wiring) -> bool {
 }
 
 async fn ask(client: &HttpClient, probe: Probe, wiring: Arc<Wiring>, deadline: Instant) -> Done {
-    let began = Instant::now();
+    let began = instant();
     let body = match &wiring.scrape {
         Some(spec) => {
             let answer = fetch::fetch(client, probe.uri.clone(), &spec.format);

@@ -172,22 +172,20 @@ fn names() {
 
 #[test]
 fn spans() {
-    for (text, millis) in [
-        ("15s", Some(15_000)),
-        ("1m30s", Some(90_000)),
-        ("500ms", Some(500)),
-        ("1h", Some(3_600_000)),
-        ("", None),
+    for (text, stale_after) in [
+        ("20s", Some(Duration::from_secs(20))),
+        ("1m30s", Some(Duration::from_secs(90))),
+        ("1.5m", Some(Duration::from_secs(90))),
+        ("15000ms", Some(Duration::from_secs(15))),
+        ("\"\"", None),
         ("15", None),
-        ("s", None),
-        ("1.5s", None),
-        ("-1s", None),
-        (" 1s", None),
-        ("99999999999s", None),
+        ("-20s", None),
         ("1d", None),
+        ("11m", None),
     ] {
-        let parsed = Span::parse(text).map(|span| span.0.as_millis());
-        assert_eq!(parsed, millis, "{text}");
+        let text = with(GOOD, "interval: 15s", &format!("interval: 15s\nstaleAfter: {text}"));
+        let parsed = SourceDefinition::parse("x", &text).ok();
+        assert_eq!(parsed.map(|parsed| parsed.stale_after), stale_after, "{text}");
     }
 }
 
