@@ -22,6 +22,7 @@ mod decisions;
 mod default_replays;
 mod default_windows;
 mod json;
+mod replays;
 mod resolved;
 mod vectors;
 mod windows;
@@ -79,7 +80,7 @@ const KINDS: &[(&str, Option<Replay>)] = &[
     ("resolved", Some(resolved::replay)),
     ("windows", Some(windows::replay)),
     ("decisions", Some(decisions::replay)),
-    ("replays", None),
+    ("replays", Some(replays::replay)),
     ("default_windows", Some(default_windows::replay)),
     ("default_replays", Some(default_replays::replay)),
 ];

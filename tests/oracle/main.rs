@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use podswell::core::Timestamp;
 use podswell::core::decider::Decider;
+use podswell::core::duration::GoDuration;
 use podswell::core::spec::{Aggregation, ScalerSpec, ScalingMetric};
 use podswell::core::window::buckets::BucketWindow;
 use rand::rngs::StdRng;
@@ -41,14 +42,19 @@ impl Oracle {
     }
 
     fn ask(&mut self, question: &Value) -> Value {
+        let answer = self.try_ask(question);
+        assert!(answer.get("error").is_none(), "{question} gave {answer}");
+        answer
+    }
+
+    /// As [`Self::ask`], for questions that Knative may refuse.
+    fn try_ask(&mut self, question: &Value) -> Value {
         let stdin = self.child.stdin.as_mut().expect("its standard input");
         writeln!(stdin, "{question}").expect("ask");
         stdin.flush().expect("ask");
         let mut line = String::new();
         self.answers.read_line(&mut line).expect("an answer");
-        let answer: Value = serde_json::from_str(&line).expect("an answer in JSON");
-        assert!(answer.get("error").is_none(), "{question} gave {answer}");
-        answer
+        serde_json::from_str(&line).expect("an answer in JSON")
     }
 }
 
@@ -260,4 +266,38 @@ fn compare_windows(window_s: u64, linear: bool, ops: &[Value], reads: &[Value]) 
         let empty = expected.get("empty").and_then(Value::as_bool);
         assert_eq!(empty, Some(window.is_empty(t)), "{op} of {ops:?}");
     }
+}
+
+/// Texts like those that people write, and some that only a parser can love.
+fn duration_text(rng: &mut StdRng) -> String {
+    let mut text = String::from(pick(rng, &["", "", "", "-", "+", " "]));
+    for _ in 0..rng.random_range(0..4) {
+        let whole = rng.random_range(0..100_u64).pow(pick(rng, &[0, 1, 1, 1, 5, 9]));
+        let fraction = match rng.random_range(0..5) {
+            0 => ".".to_owned(),
+            1 => format!(".{}", rng.random_range(0..1_000_000_u64)),
+            2 => format!(".{:0>24}", rng.random_range(0..u64::MAX)),
+            _ => String::new(),
+        };
+        let unit =
+            pick(rng, &["ns", "us", "\u{b5}s", "\u{3bc}s", "ms", "s", "s", "m", "h", "", "d", "M"]);
+        let number = if rng.random_bool(0.05) { String::new() } else { whole.to_string() };
+        text += &format!("{number}{fraction}{unit}");
+    }
+    text
+}
+
+#[test]
+fn durations_are_gos() {
+    let mut rng = random("durations");
+    let mut oracle = Oracle::start();
+    let mut valid = 0;
+    for _ in 0..20_000 {
+        let text = duration_text(&mut rng);
+        let theirs = oracle.try_ask(&json!({"op": "duration", "text": text}));
+        let ours = GoDuration::parse(&text).ok().map(GoDuration::as_nanos);
+        assert_eq!(ours, theirs.get("ns").and_then(Value::as_i64), "{text:?}: {theirs}");
+        valid += usize::from(ours.is_some());
+    }
+    assert!(valid > 2_000, "too few of the texts are durations: {valid}");
 }
