@@ -1,21 +1,40 @@
 # The stages of the build. Every stage of `make test` also runs alone.
-.PHONY: check test test-core test-conformance test-tidy test-e2e testbin bench deny docs snap
+TEST_STAGES := testbin test-core test-conformance test-tidy test-e2e
+
+.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) test-demo bench docs snap
+
+# All tests. Installs and builds what is missing on the way.
+test:
+	tests/stages.sh $(TEST_STAGES)
 
 # Formatting, the feature walls, lints.
-check:
+check: fmt walls lint
+
+fmt:
 	cargo fmt --check
+
+# The core alone: no tokio, no kube, no clock.
+walls:
 	cargo check --no-default-features --lib
+
+lint:
 	cargo clippy --all-targets -- -D warnings
 
-test: test-core test-conformance test-tidy test-e2e
+deny:
+	PATH="$$(tests/tools.sh):$$PATH" cargo deny --log-level error check bans licenses sources
 
-# Unit and property tests.
+# The Go programs that the tests run (a real control plane, Knative's own code) and Prometheus.
+testbin:
+	tests/testbin.sh
+
+# Unit tests, scenarios and properties of the engine, documentation examples.
 test-core:
-	cargo test --lib --bins
+	cargo test --lib --bins --test engine
+	cargo test --doc
 
-# The recorded decisions of Knative and of the default mode.
-test-conformance:
-	cargo test --test conformance
+# Recorded decisions of Knative and of the default mode, then fresh ones against Knative's own code.
+test-conformance: testbin
+	cargo test --test conformance --test oracle
 
 # The tree's own rules.
 test-tidy:
@@ -23,21 +42,15 @@ test-tidy:
 
 # A real control plane, real pods' servers, a real Prometheus.
 test-e2e: testbin
-	cargo test --test e2e
-
-# The Go programs that test-e2e runs, built once.
-testbin:
-	tests/testbin.sh
+	cargo test --test e2e -- --nocapture
 
 bench:
 	cargo bench
-
-deny:
-	cargo deny check bans licenses sources
 
 # Rewrites the generated pages and manifests.
 docs:
 	UPDATE_DOCS=1 cargo test --lib --test tidy
 
+# Takes over changed snapshots.
 snap:
 	INSTA_UPDATE=always cargo test --lib
