@@ -1,25 +1,46 @@
 //! Is the process alive, and is it ready? Two questions that must not be confused: the kubelet restarts
 //! a process that is not alive, so liveness depends on nothing outside it.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::RwLock;
 
 /// How long the engine's loop may be silent before the process counts as hung. The loop wakes at least
 /// once a second, so this is thirty missed turns.
 pub const LIVENESS_LIMIT: Duration = Duration::from_secs(30);
 
-/// The process's state of health: written by the engine's loop and the watches, read by the probes.
-#[derive(Debug)]
+/// How one watch of the API server is, as readers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchReport {
+    /// The plural of the kind that is watched, or the name of the ConfigMap.
+    pub name: &'static str,
+    /// Whether it had its first complete list.
+    pub synced: bool,
+    /// Why it cannot read at present, a word of a closed list; `None` if it can.
+    pub fault: Option<&'static str>,
+    /// How many objects it had to skip because they were malformed.
+    pub skipped: u64,
+}
+
+/// Asks the watches how they are.
+pub type WatchReporter = Box<dyn Fn() -> Vec<WatchReport> + Send + Sync>;
+
+/// The process's state of health: written by the engine's loop and the wiring, read by the probes.
 pub struct Health {
     beat_ms: AtomicI64,
     stopping: AtomicBool,
     leader: AtomicBool,
-    parts: RwLock<BTreeMap<&'static str, bool>>,
+    watches: OnceLock<WatchReporter>,
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Health").field("missing", &self.missing()).finish_non_exhaustive()
+    }
 }
 
 impl Health {
@@ -29,7 +50,7 @@ impl Health {
             beat_ms: AtomicI64::new(now.as_millisecond()),
             stopping: AtomicBool::new(false),
             leader: AtomicBool::new(false),
-            parts: RwLock::default(),
+            watches: OnceLock::new(),
         })
     }
 
@@ -49,9 +70,15 @@ impl Health {
         self.silence(now) <= LIVENESS_LIMIT
     }
 
-    /// Declares that readiness waits for `part`, or that `part` has arrived.
-    pub fn set_part(&self, part: &'static str, ready: bool) {
-        self.parts.write().insert(part, ready);
+    /// Says whom to ask for the watches' state; only the first call counts.
+    pub fn set_watches(&self, reporter: WatchReporter) {
+        // A second reporter would be a mistake of the wiring, without harm: the first one stays.
+        let _ = self.watches.set(reporter);
+    }
+
+    /// How the watches are; empty before anybody watches.
+    pub fn watches(&self) -> Vec<WatchReport> {
+        self.watches.get().map(|ask| ask()).unwrap_or_default()
     }
 
     /// From now on the process is not ready: it is about to end.
@@ -69,10 +96,11 @@ impl Health {
         self.leader.load(Ordering::Relaxed)
     }
 
-    /// What readiness still waits for, in alphabetical order; empty: ready.
+    /// What readiness still waits for, in the watches' order; empty: ready.
     pub fn missing(&self) -> Vec<&'static str> {
+        let watches = self.watches();
         let mut missing: Vec<_> =
-            self.parts.read().iter().filter(|(_, ready)| !**ready).map(|(part, _)| *part).collect();
+            watches.iter().filter(|watch| !watch.synced).map(|watch| watch.name).collect();
         if self.stopping.load(Ordering::Relaxed) {
             missing.push("stopping");
         }
@@ -101,11 +129,18 @@ mod tests {
     #[test]
     fn readiness_names_what_is_missing() {
         let health = Health::new(at(0));
-        health.set_part("pods", false);
-        health.set_part("deployments", false);
-        assert_eq!(health.missing(), ["deployments", "pods"]);
-        health.set_part("pods", true);
-        health.set_part("deployments", true);
+        assert!(health.missing().is_empty());
+        let synced = Arc::new(AtomicBool::new(false));
+        let seen = synced.clone();
+        health.set_watches(Box::new(move || {
+            let report =
+                WatchReport { name: "pods", synced: true, fault: Some("Timeout"), skipped: 0 };
+            let late =
+                WatchReport { name: "nodes", synced: seen.load(Ordering::Relaxed), ..report };
+            vec![late, report]
+        }));
+        assert_eq!(health.missing(), ["nodes"]);
+        synced.store(true, Ordering::Relaxed);
         assert!(health.missing().is_empty());
         health.set_stopping();
         assert_eq!(health.missing(), ["stopping"]);

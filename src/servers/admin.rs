@@ -12,7 +12,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 
-use super::view::{Document, EngineBody, ErrorBody, ListBody, StatusBody, Summary, TargetBody};
+use super::view::{
+    Document, EngineBody, ErrorBody, ListBody, StatusBody, Summary, TargetBody, WatchBody,
+};
 use crate::core::explain;
 use crate::core::target::TargetId;
 use crate::runtime::args::read_token;
@@ -238,6 +240,7 @@ async fn status(State(readers): State<Readers>) -> Json<Document<StatusBody>> {
                 dropped: readers.engine.dropped(),
                 silence_seconds: readers.health.silence(readers.clock.now()).as_secs_f64(),
             },
+            watches: readers.health.watches().iter().map(WatchBody::of).collect(),
         },
     ))
 }

@@ -15,6 +15,7 @@ use crate::core::event::WriteOutcome;
 use crate::core::explain;
 use crate::core::policy::Consent;
 use crate::core::problem::Problem;
+use crate::runtime::health::WatchReport;
 
 /// The version of all documents.
 pub const API_VERSION: &str = "podswell.dev/v1";
@@ -67,6 +68,25 @@ pub struct StatusBody {
     pub problems: usize,
     /// The engine's queue.
     pub engine: EngineBody,
+    /// The watches of the API server.
+    pub watches: Vec<WatchBody>,
+}
+
+/// The state of one watch.
+#[derive(Debug, Serialize)]
+pub struct WatchBody {
+    name: &'static str,
+    synced: bool,
+    fault: Option<&'static str>,
+    skipped: u64,
+}
+
+impl WatchBody {
+    /// What a watch reports.
+    pub fn of(report: &WatchReport) -> Self {
+        let WatchReport { name, synced, fault, skipped } = *report;
+        Self { name, synced, fault, skipped }
+    }
 }
 
 /// The state of the engine's loop.

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::body::Body;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
@@ -9,6 +11,7 @@ use crate::core::decision::{Decision, SampleCounts, TargetStatus};
 use crate::core::problem::{Problem, ProblemCode};
 use crate::core::target::PodCounts;
 use crate::runtime::clock::SystemClock;
+use crate::runtime::health::WatchReport;
 
 fn readers() -> Readers {
     let clock = SystemClock::new();
@@ -18,6 +21,17 @@ fn readers() -> Readers {
     let metrics = Metrics::new(board.clone(), health.clone(), engine.clone());
     let log = LogControl::detached("info");
     Readers { board, health, metrics, engine, log, clock: Arc::new(clock) }
+}
+
+/// Lets readiness wait for the watch `name` until the answer is set to true.
+fn wait_for(readers: &Readers, name: &'static str) -> Arc<AtomicBool> {
+    let synced = Arc::new(AtomicBool::new(false));
+    let seen = synced.clone();
+    readers.health.set_watches(Box::new(move || {
+        let synced = seen.load(Ordering::Relaxed);
+        vec![WatchReport { name, synced, fault: None, skipped: 0 }]
+    }));
+    synced
 }
 
 fn put_up(readers: &Readers, name: &str) {
@@ -68,12 +82,12 @@ async fn call(
 #[tokio::test]
 async fn probes_tell_alive_from_ready() {
     let readers = readers();
-    readers.health.set_part("deployments", false);
+    let synced = wait_for(&readers, "deployments");
     let routes = public_routes(readers.clone());
     assert_eq!(call(routes.clone(), "GET /livez", &[], "").await, (200, "alive\n".into()));
     let waiting = (503, "not ready: deployments\n".to_owned());
     assert_eq!(call(routes.clone(), "GET /readyz", &[], "").await, waiting);
-    readers.health.set_part("deployments", true);
+    synced.store(true, Ordering::Relaxed);
     assert_eq!(call(routes.clone(), "GET /readyz", &[], "").await, (200, "ready\n".into()));
     readers.health.beat(Timestamp::from_second(0).unwrap());
     assert_eq!(call(routes, "GET /livez", &[], "").await.0, 503);
@@ -111,7 +125,7 @@ fn pretty(json: &str) -> String {
 #[tokio::test]
 async fn errors_are_documents_too() {
     let readers = readers();
-    readers.health.set_part("pods", false);
+    wait_for(&readers, "pods");
     let long = "x".repeat(MAX_BODY + 1);
     for (request, body, code, word) in [
         ("GET /v1/targets/shop/nothing", "", 404, "still waiting for pods"),
