@@ -1,7 +1,13 @@
 //! Wiring: the only module that may see every other one.
+//!
+//! Five kinds of task, joined by messages: the watches and the sources tell the engine's task facts;
+//! it hands writes to the scale writer and notices to the Event writer; the servers read the status
+//! board. Each has its own stop, so that the end has an order: writes first, then what feeds the
+//! engine, then the engine, then the servers. Ending writes nothing.
 
 pub mod args;
 pub mod clock;
+mod config_reader;
 pub mod engine_handle;
 pub mod engine_task;
 pub mod health;
@@ -9,11 +15,336 @@ pub mod metrics;
 pub mod status_board;
 pub mod telemetry;
 
-/// Runs the controller until it is told to stop.
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::core::event::{Action, Event, Notice};
+use crate::core::roster::Roster;
+use crate::core::target::TargetId;
+use crate::k8s::events::{self, EventQueue, EventWriter};
+use crate::k8s::scale::{self, ScaleQueue, ScaleWrite, ScaleWriter};
+use crate::k8s::watch::{self, WatchHealth, Watches};
+use crate::k8s::{self, Uids};
+use crate::servers::admin::{self, Access, Readers};
+use crate::servers::http;
+use crate::sources::scrape::ScrapeOptions;
+use crate::sources::{SourceOptions, Sources};
+use args::Settings;
+use clock::{Clock, SystemClock};
+use config_reader::Reader;
+use engine_handle::EngineHandle;
+use engine_task::{EngineTask, Outlet, Shared};
+use health::{Health, WatchReport};
+use metrics::Metrics;
+use status_board::StatusBoard;
+use telemetry::LogControl;
+
+/// How long one group of tasks may take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// Runs the controller until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If it cannot start.
-pub fn run(settings: args::Settings) -> anyhow::Result<std::process::ExitCode> {
-    drop(settings);
-    anyhow::bail!("not wired yet")
+/// If it cannot start, or one of its parts ends by itself.
+pub fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    let log = telemetry::init(settings.log_format, &settings.log_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the I/O runtime")?;
+    runtime.block_on(async {
+        let listeners = Listeners::bind(&settings).await?;
+        let process = Process::start(settings, listeners, log).await?;
+        process.run().await
+    })
+}
+
+/// The sockets, bound before anything else so that a taken port stops the start.
+struct Listeners {
+    public: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let public = http::bind(&settings.listen.candidates()).await?;
+        let admin = http::bind(&settings.admin_listen.candidates()).await?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            namespace = settings.namespace,
+            listen = %public.local_addr()?,
+            admin_listen = %admin.local_addr()?,
+            "starting"
+        );
+        Ok(Self { public, admin })
+    }
+}
+
+/// Tasks that end together.
+struct Group {
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { stop: CancellationToken::new(), tasks: Vec::new() }
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.push(tokio::spawn(task));
+    }
+
+    /// Tells all to end and waits for them.
+    async fn end(self, what: &'static str) {
+        self.stop.cancel();
+        let all = futures::future::join_all(self.tasks);
+        if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
+            tracing::warn!(what, "did not end in time");
+        }
+    }
+}
+
+/// Everything that runs.
+struct Process {
+    health: Arc<Health>,
+    leader: Arc<AtomicBool>,
+    writers: Group,
+    feeders: Group,
+    engine: Group,
+    servers: Group,
+}
+
+/// What the parts share.
+#[derive(Clone)]
+struct Core {
+    settings: Arc<Settings>,
+    client: kube::Client,
+    engine: EngineHandle,
+    clock: Arc<dyn Clock>,
+    leader: Arc<AtomicBool>,
+    uids: Arc<Uids>,
+}
+
+impl Process {
+    async fn start(
+        settings: Settings,
+        listeners: Listeners,
+        log: LogControl,
+    ) -> anyhow::Result<Self> {
+        let cluster = &settings.cluster;
+        let client = k8s::connect(cluster.kubeconfig.as_deref(), cluster.context.as_deref()).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let (handle, events) = EngineHandle::channel();
+        let core = Core {
+            settings: Arc::new(settings),
+            client,
+            engine: handle,
+            clock: clock.clone(),
+            leader: Arc::default(),
+            uids: Arc::default(),
+        };
+        let roster: Arc<RwLock<Roster>> = Arc::default();
+        let sources = Sources::new(
+            roster.clone(),
+            core.engine.clone(),
+            clock.clone(),
+            source_options(&core.settings),
+        );
+        let board = Arc::<StatusBoard>::default();
+        let health = Health::new(clock.now());
+        let metrics = Metrics::new(
+            board.clone(),
+            health.clone(),
+            core.engine.clone(),
+            sources.metrics(),
+        );
+        let shared = Shared {
+            board: board.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            clock: clock.clone(),
+        };
+        let (writers, outlet) = start_writers(&core, &metrics);
+        let mut engine = Group::new();
+        engine.spawn(EngineTask::new(events, outlet, shared).run(engine.stop.clone()));
+        let feeders = start_feeders(&core, sources, roster, &health);
+        let readers =
+            Readers { board, health: health.clone(), metrics, engine: core.engine.clone(), log, clock };
+        let servers = start_servers(&core.settings, listeners, &readers);
+        Ok(Self { health, leader: core.leader, writers, feeders, engine, servers })
+    }
+
+    /// Waits for the end and brings it about in order.
+    async fn run(mut self) -> anyhow::Result<ExitCode> {
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let ended = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            part = first_to_end([
+                ("the engine", &mut self.engine),
+                ("the watches or the scraper", &mut self.feeders),
+                ("a writer", &mut self.writers),
+                ("a server", &mut self.servers),
+            ]) => Some(part),
+        };
+        tracing::info!("stopping");
+        self.health.set_stopping();
+        self.leader.store(false, Ordering::SeqCst);
+        self.writers.end("writers").await;
+        self.feeders.end("watches and sources").await;
+        self.engine.end("engine").await;
+        self.servers.end("servers").await;
+        match ended {
+            None => Ok(ExitCode::SUCCESS),
+            Some(part) => bail!("{part} ended by itself, which is a bug"),
+        }
+    }
+}
+
+/// The name of the group in which the first task ends: none should before it is told to.
+async fn first_to_end<const N: usize>(groups: [(&'static str, &mut Group); N]) -> &'static str {
+    let named = groups.into_iter().flat_map(|(name, group)| {
+        group.tasks.iter_mut().map(move |task| Box::pin(async move {
+            // A panic has been printed where it happened.
+            let _ = task.await;
+            name
+        }))
+    });
+    futures::future::select_all(named).await.0
+}
+
+fn source_options(settings: &Settings) -> SourceOptions {
+    SourceOptions {
+        credentials_dir: settings.credentials_dir.clone(),
+        scrape: ScrapeOptions {
+            allow_loopback: settings.scrape_allow_loopback,
+            ..ScrapeOptions::default()
+        },
+    }
+}
+
+/// Where the engine's actions go.
+struct Writers {
+    scales: ScaleQueue,
+    notices: EventQueue,
+}
+
+impl Outlet for Writers {
+    fn write(&mut self, write: Action) {
+        if let Some(write) = ScaleWrite::from_action(write) {
+            self.scales.submit(write);
+        }
+    }
+
+    fn announce(&mut self, target: TargetId, notice: Notice) {
+        self.notices.announce(target, notice);
+    }
+}
+
+fn start_writers(core: &Core, metrics: &Arc<Metrics>) -> (Group, Writers) {
+    let counted = metrics.clone();
+    let writer = ScaleWriter::new(scale::Context {
+        client: core.client.clone(),
+        engine: core.engine.clone(),
+        clock: core.clock.clone(),
+        leader: core.leader.clone(),
+        uids: core.uids.clone(),
+        observer: Arc::new(move |outcome, took| counted.wrote(outcome, took)),
+    });
+    let (notices, event_writer) = EventWriter::new(events::Context {
+        client: core.client.clone(),
+        clock: core.clock.clone(),
+        leader: core.leader.clone(),
+        uids: core.uids.clone(),
+        instance: instance(),
+    });
+    let outlet = Writers { scales: writer.queue(), notices };
+    let mut group = Group::new();
+    group.spawn(writer.run(group.stop.clone()));
+    group.spawn(event_writer.run(group.stop.clone()));
+    (group, outlet)
+}
+
+/// Which process reports: the pod's name, or the machine's.
+fn instance() -> String {
+    std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "podswell".into())
+}
+
+fn start_feeders(
+    core: &Core,
+    sources: Sources,
+    roster: Arc<RwLock<Roster>>,
+    health: &Arc<Health>,
+) -> Group {
+    let mut group = Group::new();
+    group.spawn(sources.run_scraper(group.stop.clone()));
+    let process = core.settings.process.clone();
+    let context = watch::Context {
+        client: core.client.clone(),
+        namespace: core.settings.namespace.clone(),
+        engine: core.engine.clone(),
+        roster,
+        uids: core.uids.clone(),
+        clock: core.clock.clone(),
+        reader: Box::new(Reader::new(process.clone(), sources)),
+    };
+    let watches = Watches::new(context, process);
+    let watch_health = watches.health();
+    let reported = watch_health.clone();
+    health.set_watches(Box::new(move || reports(&reported)));
+    group.spawn(watches.run(group.stop.clone()));
+    tokio::spawn(lead(watch_health, core.engine.clone(), core.leader.clone(), group.stop.clone()));
+    group
+}
+
+fn reports(health: &WatchHealth) -> Vec<WatchReport> {
+    let states = health.states().into_iter();
+    states
+        .map(|(name, state)| WatchReport {
+            name,
+            synced: state.synced,
+            fault: state.fault,
+            skipped: state.skipped,
+        })
+        .collect()
+}
+
+/// Allows writing as soon as the whole picture is there.
+async fn lead(
+    watches: Arc<WatchHealth>,
+    engine: EngineHandle,
+    leader: Arc<AtomicBool>,
+    stop: CancellationToken,
+) {
+    let mut synced = watches.subscribe();
+    tokio::select! {
+        () = stop.cancelled() => return,
+        outcome = synced.wait_for(|synced| *synced) => if outcome.is_err() { return },
+    }
+    leader.store(true, Ordering::SeqCst);
+    engine.tell(Event::LeadershipChanged { leader: true }).await;
+}
+
+fn start_servers(settings: &Settings, listeners: Listeners, readers: &Readers) -> Group {
+    let access = Access {
+        token_file: settings.admin_token_file.clone(),
+        loopback: settings.admin_listen.is_loopback(),
+    };
+    let public = admin::public_routes(readers.clone());
+    let private = admin::admin_routes(readers.clone(), access);
+    let mut group = Group::new();
+    group.spawn(http::serve(listeners.public, public, group.stop.clone()));
+    group.spawn(http::serve(listeners.admin, private, group.stop.clone()));
+    group
 }
