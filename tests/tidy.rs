@@ -11,12 +11,14 @@ use std::time::Duration;
 use podswell::core::decision::{Reason, SampleCounts, TargetStatus};
 use podswell::core::event::{Event, NoticeReason, Reading, Sample, SourceFault, WriteOutcome};
 use podswell::core::problem::ProblemCode;
+use podswell::core::source::SourceName;
 use podswell::core::target::{PodCounts, TargetId};
 use podswell::runtime::clock::{Clock, SystemClock};
 use podswell::runtime::engine_handle::EngineHandle;
 use podswell::runtime::health::Health;
 use podswell::runtime::metrics::Metrics;
 use podswell::runtime::status_board::StatusBoard;
+use podswell::sources::counters::SourceMetrics;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -185,7 +187,8 @@ fn metrics_page() -> String {
     let board = Arc::new(StatusBoard::default());
     let health = Health::new(clock.now());
     let (engine, _events) = EngineHandle::channel();
-    let metrics = Metrics::new(board.clone(), health, engine);
+    let sources = SourceMetrics::default();
+    let metrics = Metrics::new(board.clone(), health, engine, sources.clone());
     board.publish(Arc::new(TargetStatus {
         target: TargetId::deployment("shop", "checkout"),
         config: Arc::default(),
@@ -203,7 +206,9 @@ fn metrics_page() -> String {
     metrics.violated("test");
     let reading = Reading::Value { seen: 1.0, missing: 0 };
     let (target, source, age) =
-        (TargetId::deployment("shop", "checkout"), "scrape".into(), Duration::ZERO);
+        (TargetId::deployment("shop", "checkout"), SourceName::from("scrape"), Duration::ZERO);
+    sources.of(&source).sampled(&reading);
+    sources.of(&source).requested(Duration::ZERO);
     let sample = Sample { target, source, age, stamp_ms: None, reading };
     metrics.arrived(&Event::Sampled { samples: vec![sample] });
     metrics.encode().unwrap()

@@ -126,9 +126,14 @@ mod tests {
 
     #[test]
     fn in_doubt_a_freeze_freezes() {
-        for (text, frozen) in
-            [("true", true), ("yes", true), ("ture", true), ("False", false), ("off", false), ("", false)]
-        {
+        for (text, frozen) in [
+            ("true", true),
+            ("yes", true),
+            ("ture", true),
+            ("False", false),
+            ("off", false),
+            ("", false),
+        ] {
             assert_eq!(read(&[("freeze", text)]).unwrap().freeze, frozen, "{text}");
         }
     }

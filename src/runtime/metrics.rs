@@ -21,8 +21,9 @@ use super::engine_handle::EngineHandle;
 use super::health::Health;
 use super::status_board::StatusBoard;
 use crate::core::decision::{Reason, TargetStatus};
-use crate::core::event::{Event, Reading, WriteOutcome};
+use crate::core::event::{Event, WriteOutcome};
 use crate::core::spec::ScalingMetric;
+use crate::sources::counters::{DURATION_BUCKETS, SourceMetrics};
 
 /// The prefix of every family.
 pub const PREFIX: &str = "podswell";
@@ -41,15 +42,11 @@ struct SourceLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SampleLabels {
-    source: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SiteLabel {
     site: &'static str,
 }
+
+type NoLabels = [(&'static str, &'static str); 0];
 
 type HistogramFamily = Family<SourceLabel, Histogram, fn() -> Histogram>;
 
@@ -60,7 +57,6 @@ pub struct Metrics {
     decisions: Family<OutcomeLabel, Counter>,
     scale_writes: Family<OutcomeLabel, Counter>,
     scale_write_duration: Histogram,
-    samples: Family<SampleLabels, Counter>,
     sample_age: HistogramFamily,
     tick_duration: Histogram,
     invariant_violations: Family<SiteLabel, Counter>,
@@ -72,13 +68,17 @@ fn age_histogram() -> Histogram {
 
 impl Metrics {
     /// All families, with nothing counted yet.
-    pub fn new(board: Arc<StatusBoard>, health: Arc<Health>, engine: EngineHandle) -> Arc<Self> {
+    pub fn new(
+        board: Arc<StatusBoard>,
+        health: Arc<Health>,
+        engine: EngineHandle,
+        sources: SourceMetrics,
+    ) -> Arc<Self> {
         let mut metrics = Self {
             registry: Registry::with_prefix(PREFIX),
             decisions: Family::default(),
             scale_writes: Family::default(),
             scale_write_duration: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
-            samples: Family::default(),
             sample_age: Family::new_with_constructor(age_histogram),
             tick_duration: Histogram::new(exponential_buckets(0.000_01, 4.0, 10)),
             invariant_violations: Family::default(),
@@ -90,6 +90,7 @@ impl Metrics {
             board: board.clone(),
         }));
         metrics.registry.register_collector(Box::new(Targets { board }));
+        metrics.registry.register_collector(Box::new(Sources { sources }));
         Arc::new(metrics)
     }
 
@@ -115,11 +116,6 @@ impl Metrics {
             "From the decision to the API server's answer",
             Unit::Seconds,
             self.scale_write_duration.clone(),
-        );
-        registry.register(
-            "samples",
-            "Samples that arrived, and rounds without a sample by their fault",
-            self.samples.clone(),
         );
         registry.register_with_unit(
             "sample_age",
@@ -171,29 +167,57 @@ impl Metrics {
         self.invariant_violations.get_or_create(&SiteLabel { site }).inc();
     }
 
-    /// Counts the samples and faults that an event brings; other events count nothing.
+    /// Notes the ages of the samples that an event brings; other events say nothing here.
     pub fn arrived(&self, event: &Event) {
-        match event {
-            Event::Sampled { samples } => {
-                for sample in samples {
-                    let outcome = match sample.reading {
-                        Reading::Value { seen, .. } if !seen.is_finite() => "invalid",
-                        Reading::Value { missing: 0, .. } => "complete",
-                        Reading::Value { .. } => "partial",
-                        Reading::Base => "base",
-                    };
-                    let source = sample.source.to_string();
-                    let label = SourceLabel { source: source.clone() };
-                    self.sample_age.get_or_create(&label).observe(sample.age.as_secs_f64());
-                    self.samples.get_or_create(&SampleLabels { source, outcome }).inc();
-                }
+        let Event::Sampled { samples } = event else { return };
+        for of_source in samples.chunk_by(|a, b| a.source == b.source) {
+            let Some(first) = of_source.first() else { continue };
+            let label = SourceLabel { source: first.source.to_string() };
+            let ages = self.sample_age.get_or_create(&label);
+            for sample in of_source {
+                ages.observe(sample.age.as_secs_f64());
             }
-            Event::SourceFailed { source, fault, .. } => {
-                let source = source.to_string();
-                self.samples.get_or_create(&SampleLabels { source, outcome: fault.as_str() }).inc();
-            }
-            _ => {}
         }
+    }
+}
+
+/// What the sources counted, read at each scrape.
+#[derive(Debug)]
+struct Sources {
+    sources: SourceMetrics,
+}
+
+impl Collector for Sources {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let all = self.sources.snapshot();
+        let help = "Samples that the sources read, and answers without one by their fault";
+        let mut samples = encoder.encode_descriptor("samples", help, None, MetricType::Counter)?;
+        for (source, counted) in &all {
+            for (outcome, count) in counted.outcomes.iter().filter(|(_, count)| *count > 0) {
+                let labels = [("source", &**source), ("outcome", *outcome)];
+                samples.encode_family(&labels)?.encode_counter::<NoLabels, _, u64>(count, None)?;
+            }
+        }
+        let help = "How long requests of the sources took, answered or not";
+        let unit = Some(&Unit::Seconds);
+        let mut durations = encoder.encode_descriptor(
+            "source_request_duration",
+            help,
+            unit,
+            MetricType::Histogram,
+        )?;
+        for (source, counted) in &all {
+            let bounds = DURATION_BUCKETS.iter().copied().chain([f64::MAX]);
+            let buckets: Vec<_> = bounds.zip(counted.duration_counts.iter().copied()).collect();
+            let count = counted.duration_counts.iter().sum();
+            durations.encode_family(&[("source", &**source)])?.encode_histogram::<NoLabels>(
+                counted.duration_sum_s,
+                count,
+                &buckets,
+                None,
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -421,9 +445,7 @@ fn encode_sample_counts(
             ("invalid", counts.invalid),
         ] {
             let outcome = with_label(status, "outcome", outcome);
-            family
-                .encode_family(&outcome)?
-                .encode_counter::<[(&str, &str); 0], _, u64>(&count, None)?;
+            family.encode_family(&outcome)?.encode_counter::<NoLabels, _, u64>(&count, None)?;
         }
     }
     Ok(())

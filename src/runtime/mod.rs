@@ -7,7 +7,7 @@
 
 pub mod args;
 pub mod clock;
-mod config_reader;
+pub mod config_reader;
 pub mod engine_handle;
 pub mod engine_task;
 pub mod health;
@@ -107,7 +107,8 @@ impl Group {
     /// Tells all to end and waits for them.
     async fn end(self, what: &'static str) {
         self.stop.cancel();
-        let all = futures::future::join_all(self.tasks);
+        let all =
+            futures::future::join_all(self.tasks.into_iter().filter(|task| !task.is_finished()));
         if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
             tracing::warn!(what, "did not end in time");
         }
@@ -142,7 +143,8 @@ impl Process {
         log: LogControl,
     ) -> anyhow::Result<Self> {
         let cluster = &settings.cluster;
-        let client = k8s::connect(cluster.kubeconfig.as_deref(), cluster.context.as_deref()).await?;
+        let client =
+            k8s::connect(cluster.kubeconfig.as_deref(), cluster.context.as_deref()).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (handle, events) = EngineHandle::channel();
         let core = Core {
@@ -162,12 +164,8 @@ impl Process {
         );
         let board = Arc::<StatusBoard>::default();
         let health = Health::new(clock.now());
-        let metrics = Metrics::new(
-            board.clone(),
-            health.clone(),
-            core.engine.clone(),
-            sources.metrics(),
-        );
+        let metrics =
+            Metrics::new(board.clone(), health.clone(), core.engine.clone(), sources.metrics());
         let shared = Shared {
             board: board.clone(),
             metrics: metrics.clone(),
@@ -178,8 +176,14 @@ impl Process {
         let mut engine = Group::new();
         engine.spawn(EngineTask::new(events, outlet, shared).run(engine.stop.clone()));
         let feeders = start_feeders(&core, sources, roster, &health);
-        let readers =
-            Readers { board, health: health.clone(), metrics, engine: core.engine.clone(), log, clock };
+        let readers = Readers {
+            board,
+            health: health.clone(),
+            metrics,
+            engine: core.engine.clone(),
+            log,
+            clock,
+        };
         let servers = start_servers(&core.settings, listeners, &readers);
         Ok(Self { health, leader: core.leader, writers, feeders, engine, servers })
     }
@@ -215,11 +219,13 @@ impl Process {
 /// The name of the group in which the first task ends: none should before it is told to.
 async fn first_to_end<const N: usize>(groups: [(&'static str, &mut Group); N]) -> &'static str {
     let named = groups.into_iter().flat_map(|(name, group)| {
-        group.tasks.iter_mut().map(move |task| Box::pin(async move {
-            // A panic has been printed where it happened.
-            let _ = task.await;
-            name
-        }))
+        group.tasks.iter_mut().map(move |task| {
+            Box::pin(async move {
+                // A panic has been printed where it happened.
+                let _ = task.await;
+                name
+            })
+        })
     });
     futures::future::select_all(named).await.0
 }
@@ -278,7 +284,10 @@ fn start_writers(core: &Core, metrics: &Arc<Metrics>) -> (Group, Writers) {
 
 /// Which process reports: the pod's name, or the machine's.
 fn instance() -> String {
-    std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "podswell".into())
+    std::env::var("HOSTNAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "podswell".into())
 }
 
 fn start_feeders(

@@ -10,6 +10,7 @@ use crate::core::source::PointConfig;
 use crate::core::target::PodCounts;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::engine_handle::EngineHandle;
+use crate::sources::counters::SourceMetrics;
 
 /// What the task handed out.
 #[derive(Clone, Default)]
@@ -43,7 +44,8 @@ fn start() -> Rig {
     let (handle, events) = EngineHandle::channel();
     let board = Arc::new(StatusBoard::default());
     let health = Health::new(clock.now());
-    let metrics = Metrics::new(board.clone(), health.clone(), handle.clone());
+    let metrics =
+        Metrics::new(board.clone(), health.clone(), handle.clone(), SourceMetrics::default());
     let shared = Shared { board, metrics, health, clock };
     let (heard, stop) = (Heard::default(), CancellationToken::new());
     let task = EngineTask::new(events, heard.clone(), shared.clone());
@@ -121,7 +123,9 @@ async fn a_burst_is_decided_written_announced_and_shown() {
     let decision = status.decision.as_ref().unwrap();
     assert!(decision.bounded == 10 && decision.panic_mode.is_some(), "{decision:?}");
     let page = rig.shared.metrics.encode().unwrap();
-    for family in ["decisions_total", "samples_total", "tick_duration_seconds_count", "leader 1"] {
+    for family in
+        ["decisions_total", "sample_age_seconds_sum", "tick_duration_seconds_count", "leader 1"]
+    {
         assert!(page.contains(family), "{family}: {page}");
     }
 

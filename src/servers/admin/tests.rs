@@ -12,13 +12,15 @@ use crate::core::problem::{Problem, ProblemCode};
 use crate::core::target::PodCounts;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::health::WatchReport;
+use crate::sources::counters::SourceMetrics;
 
 fn readers() -> Readers {
     let clock = SystemClock::new();
     let health = Health::new(clock.now());
     let board = Arc::new(StatusBoard::default());
     let (engine, _events) = EngineHandle::channel();
-    let metrics = Metrics::new(board.clone(), health.clone(), engine.clone());
+    let metrics =
+        Metrics::new(board.clone(), health.clone(), engine.clone(), SourceMetrics::default());
     let log = LogControl::detached("info");
     Readers { board, health, metrics, engine, log, clock: Arc::new(clock) }
 }
