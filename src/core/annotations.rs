@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 pub use admission::validate;
 pub use merge::Origins;
+pub(crate) use merge::unknown_key;
 pub use run_time::{RunTimeValues, knative_metric};
 pub use strict::{Annotations, read};
 

@@ -7,7 +7,10 @@ use crate::core::defaults::{ClusterDefaults, TARGET_MIN, WINDOW_MAX, WINDOW_MIN}
 use crate::core::duration::GoDuration;
 use crate::core::keys::{self, Key};
 use crate::core::number::{self, NumberError};
-use crate::core::text::escaped;
+use crate::core::text::{escaped, shown};
+
+/// Knative's words for a duration that is not in whole seconds.
+const SECOND_PRECISION: &str = "must be specified with at most second precision";
 
 /// Which rule refuses; podswell mends some by other means than dropping the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +71,14 @@ impl Rejection {
         format!("{}{}{}", self.before, self.value, self.after)
     }
 
-    /// The message with the value escaped and cut.
-    pub(super) fn shown(&self) -> String {
-        format!("{}{}{}", self.before, escaped(&self.value), self.after)
+    /// The message with the value escaped and cut; Knative's message about precision names no value.
+    pub(super) fn shown(&self, value: &str) -> String {
+        let message = format!("{}{}{}", self.before, escaped(&self.value), self.after);
+        if self.before == SECOND_PRECISION {
+            format!("{}: {message}", shown(value))
+        } else {
+            message
+        }
     }
 }
 
@@ -266,7 +274,7 @@ fn check_span(
 }
 
 fn not_in_seconds(key: &Key, found: Found<'_>) -> Rejection {
-    Rejection::new(key, found.spelled, "must be specified with at most second precision")
+    Rejection::new(key, found.spelled, SECOND_PRECISION)
 }
 
 fn check_metric(
@@ -309,4 +317,145 @@ fn check_initial_scale(
     let mut rejection = Rejection::invalid(key, found);
     rejection.paths = vec![format!("{}{complaint}", found.spelled)];
     Some(rejection)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::core::keys::KEYS;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(key, value)| (format!("autoscaling.knative.dev/{key}"), (*value).to_owned()))
+            .collect()
+    }
+
+    fn check(config_map: &[(&str, &str)], annotations: &[(&str, &str)], error: Option<&str>) {
+        let data = config_map.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let defaults = ClusterDefaults::parse(&data.collect()).expect("a valid config-autoscaler");
+        let found = validate(&map(annotations), &defaults).err();
+        let error = error.map(|error| error.replace("KN/", "autoscaling.knative.dev/"));
+        assert_eq!(found, error, "{annotations:?}");
+    }
+
+    #[test]
+    fn scales_are_checked_against_each_other() {
+        for (annotations, error) in [
+            (&[("min-scale", ""), ("minScale", "3")][..], Some("invalid value: : KN/min-scale")),
+            (
+                &[("max-scale", "3"), ("min-scale", "5")],
+                Some("max-scale=3 is less than min-scale=5: KN/max-scale, KN/min-scale"),
+            ),
+            (&[("max-scale", "0"), ("min-scale", "5")], None),
+            (
+                &[("minScale", "4294967296x")],
+                Some("expected 0 <= 4294967296x <= 2147483647: KN/minScale"),
+            ),
+            (
+                &[("min-scale", "x"), ("max-scale", "x")],
+                Some("invalid value: x: KN/max-scale, KN/min-scale"),
+            ),
+            (
+                &[("activation-scale", "1")],
+                Some("activation-scale=1 must be greater than 1: KN/activation-scale"),
+            ),
+            (
+                &[("activation-scale", "2"), ("min-scale", "3")],
+                Some("min-scale=3 is greater than activation-scale=2: KN/activation-scale"),
+            ),
+            (
+                &[("activation-scale", "2"), ("max-scale", "1")],
+                Some("max-scale=1 is less than activation-scale=2: KN/activation-scale"),
+            ),
+            (
+                &[("initial-scale", "0")],
+                Some("invalid value: 0: KN/initial-scale=0 not allowed by cluster"),
+            ),
+            (
+                &[("initialScale", "-01")],
+                Some("invalid value: -01: KN/initialScale must be greater than 0"),
+            ),
+        ] {
+            check(&[], annotations, error);
+        }
+        let limit = [("max-scale-limit", "10"), ("max-scale", "5")];
+        let unlimited = "max-scale=0 (unlimited), must be less than 10: KN/max-scale";
+        check(&limit, &[("max-scale", "0")], Some(unlimited));
+        check(&limit, &[("maxScale", "011")], Some("expected 1 <= 11 <= 10: KN/maxScale"));
+        check(&limit, &[], None);
+        check(&[("allow-zero-initial-scale", "1")], &[("initial-scale", "-0")], None);
+    }
+
+    #[test]
+    fn numbers_and_durations_are_checked() {
+        for (annotations, error) in [
+            (&[("target", "0")][..], Some("target 0 should be at least 0.01: KN/target")),
+            (&[("target", "1_000")], None),
+            (&[("target", "1e400")], Some("invalid value: 1e400: KN/target")),
+            (&[("target", "nan"), ("panic-threshold-percentage", "NaN")], None),
+            (&[("target", "+Inf"), ("target-burst-capacity", "inf")], None),
+            (&[("target", "-inf")], Some("target -inf should be at least 0.01: KN/target")),
+            (
+                &[("panic-window-percentage", "inf")],
+                Some("expected 1 <= inf <= 100: KN/panic-window-percentage"),
+            ),
+            (&[("target-burst-capacity", "-0x1p0")], None),
+            (
+                &[("target-burst-capacity", "-1.5")],
+                Some("invalid value: -1.5: KN/target-burst-capacity"),
+            ),
+            (&[("window", "5s")], Some("expected 6s <= 5s <= 1h0m0s: KN/window")),
+            (&[("window", "6s")], None),
+            (
+                &[("window", "6500ms"), ("scaleDownDelay", "1500ms")],
+                Some(
+                    "must be specified with at most second precision: KN/scaleDownDelay, KN/window",
+                ),
+            ),
+            (&[("scale-to-zero-pod-retention-period", "1500ms")], None),
+            (
+                &[("scale-down-delay", "-1s")],
+                Some("expected 0s <= -1s <= 1h0m0s: KN/scale-down-delay"),
+            ),
+        ] {
+            check(&[], annotations, error);
+        }
+    }
+
+    #[test]
+    fn words_depend_on_the_class() {
+        let (kpa, hpa) = (("class", CLASS_KPA), ("class", CLASS_HPA));
+        let hpa_cluster = [("pod-autoscaler-class", CLASS_HPA)];
+        let (cpu, refused) = (("metric", "cpu"), Some("invalid value: cpu: KN/metric"));
+        check(&[], &[cpu], refused);
+        check(&hpa_cluster, &[cpu], None);
+        check(&hpa_cluster, &[cpu, kpa], refused);
+        check(&[], &[cpu, hpa], None);
+        check(&[], &[("metric", ""), hpa], Some("invalid value: : KN/metric"));
+        check(&[], &[("metric", "x"), ("class", "kpa.podswell.dev")], None);
+        check(
+            &[],
+            &[("class", "foo.knative.dev")],
+            Some("invalid value: foo.knative.dev: KN/class"),
+        );
+        let foo = ("metric-aggregation-algorithm", "foo");
+        check(&[], &[foo], None);
+        let refused = "invalid value: foo: KN/metric-aggregation-algorithm";
+        check(&[], &[foo, kpa], Some(refused));
+        check(&[], &[("metricAggregationAlgorithm", "weightedExponential"), kpa], None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_annotation_panics(
+            values in proptest::collection::btree_map(0..KEYS.len(), any::<String>(), 0..8),
+        ) {
+            let annotations =
+                values.into_iter().map(|(index, value)| (KEYS[index].annotation(), value)).collect();
+            let _ = validate(&annotations, &ClusterDefaults::default());
+        }
+    }
 }

@@ -54,13 +54,14 @@ impl Annotations {
     }
 
     /// Drops the value of a key.
-    fn refuse(&mut self, key: &Key, why: String) {
+    pub(crate) fn refuse(&mut self, key: &Key, why: String) {
         let Some(found) = lookup(&self.accepted, key) else { return };
         let spelled = found.spelled.to_owned();
         self.accepted.remove(&spelled);
         self.origins.remove(&key.index());
         let fallback = match key.level {
-            _ if key.name == keys::MODE.name => "nothing is written (observe)".to_owned(),
+            _ if *key == keys::MODE => "nothing is written (observe)".to_owned(),
+            _ if *key == keys::CLASS => "decisions are shown, but not written".to_owned(),
             Level::Both(default) => {
                 format!("the default of {default} in config-autoscaler is used")
             }
@@ -94,7 +95,9 @@ pub fn read(
         // Bounds that contradict each other or the cluster's limit are mended when they are resolved,
         // and the metric has more values here than Knative's webhook knows.
         if rejection.rule == Rule::Value && rejection.key != keys::METRIC {
-            annotations.refuse(&rejection.key, rejection.shown());
+            let value = annotations.get(&rejection.key).unwrap_or_default();
+            let why = rejection.shown(value);
+            annotations.refuse(&rejection.key, why);
         }
     }
     annotations.check(&keys::METRIC, |value| {

@@ -1,0 +1,94 @@
+//! Who may write: consent from the class, and the strictest of all modes.
+
+use super::Inputs;
+use crate::core::annotations::{Annotations, CLASS_KPA, CLASS_PODSWELL, unknown_key};
+use crate::core::config::Provenance;
+use crate::core::keys::{self, Group, Level};
+use crate::core::policy::{Consent, Mode};
+use crate::core::problem::{Problem, ProblemCode};
+use crate::core::text::shown;
+
+/// Whether the user asked us to write. Our class counts on the Deployment itself only: a pod template is
+/// copied by too many tools to be a word from the Deployment's owner.
+pub(super) fn consent(inputs: &Inputs<'_>, read: &mut Annotations) -> Consent {
+    let class = read.get(&keys::CLASS);
+    let from = read.origins.get(&keys::CLASS.index());
+    if class == Some(CLASS_PODSWELL) {
+        if from == Some(&Provenance::Annotation) {
+            return Consent::Managed;
+        }
+        read.report(Problem {
+            code: ProblemCode::InvalidAnnotation,
+            key: keys::CLASS.annotation(),
+            why: format!("{CLASS_PODSWELL} is set on the pod template, not on the Deployment"),
+            fallback: "decisions are shown, but not written".to_owned(),
+        });
+        return Consent::Observed;
+    }
+    let adopted = class == Some(CLASS_KPA)
+        && !inputs.owned_by_knative
+        && inputs.process.adopt_namespaces.contains(inputs.namespace);
+    if adopted { Consent::Managed } else { Consent::Observed }
+}
+
+/// The strictest mode and where it comes from.
+pub(super) fn mode(inputs: &Inputs<'_>, read: &mut Annotations) -> (Mode, Provenance) {
+    let mut candidates = vec![(inputs.process.mode, Provenance::Flag)];
+    if inputs.process.freeze {
+        candidates.push((Mode::Paused, Provenance::ConfigMap));
+    }
+    candidates.extend(of_namespace(inputs, read));
+    let from = read.origins.get(&keys::MODE.index()).copied().unwrap_or_default();
+    match read.get(&keys::MODE).map(|text| (Mode::parse(text), shown(text))) {
+        Some((Some(mode), _)) => candidates.push((mode, from)),
+        Some((None, text)) => {
+            read.refuse(&keys::MODE, not_a_mode(&text));
+            candidates.push((Mode::Observe, from));
+        }
+        None if inputs.owned_by_knative => candidates.push((Mode::Observe, Provenance::Default)),
+        None => {}
+    }
+    let start = (Mode::Apply, Provenance::Default);
+    candidates.into_iter().fold(start, |(mode, from), (other, other_from)| {
+        let strictest = mode.strictest(other);
+        if strictest == mode { (mode, from) } else { (strictest, other_from) }
+    })
+}
+
+fn not_a_mode(text: &str) -> String {
+    format!("{text} is none of apply, paused-up, paused-down, paused, observe")
+}
+
+/// The namespace's mode; also reports what a namespace cannot set.
+fn of_namespace(inputs: &Inputs<'_>, read: &mut Annotations) -> Option<(Mode, Provenance)> {
+    let ours = inputs.namespace_annotations.iter();
+    for (key, _) in ours.filter(|(key, _)| key.starts_with(Group::Podswell.prefix())) {
+        let not_here = keys::find(key).filter(|key| key.level != Level::Namespace);
+        let problem = not_here.map_or_else(
+            || unknown_key(key),
+            |key| {
+                Some(Problem {
+                    code: ProblemCode::UnknownAnnotation,
+                    key: key.annotation(),
+                    why: "is not read from a namespace".to_owned(),
+                    fallback: "it is ignored".to_owned(),
+                })
+            },
+        );
+        if let Some(problem) = problem {
+            read.report(problem);
+        }
+    }
+    let key = keys::MODE.annotation();
+    let text = inputs.namespace_annotations.get(&key)?;
+    let mode = Mode::parse(text).unwrap_or_else(|| {
+        read.report(Problem {
+            code: ProblemCode::InvalidAnnotation,
+            key,
+            why: format!("on the namespace: {}", not_a_mode(&shown(text))),
+            fallback: "nothing is written (observe)".to_owned(),
+        });
+        Mode::Observe
+    });
+    Some((mode, Provenance::Namespace))
+}
