@@ -96,7 +96,7 @@ impl<O: Outlet> EngineTask<O> {
             self.metrics.arrived(&event);
             if let Event::LeadershipChanged { leader } = event {
                 self.health.set_leader(leader);
-                tracing::info!(leader, "writing allowed or forbidden");
+                tracing::info!(leader, "leadership changed");
             }
             self.engine.handle(now, event);
         }

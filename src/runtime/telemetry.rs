@@ -47,6 +47,10 @@ pub enum TelemetryError {
 /// The longest list of directives that is looked at, in bytes.
 const MAX_LEVEL_LENGTH: usize = 1024;
 
+/// Logs every failed request as an error of its own, beside what the watches and writers say about it;
+/// heard only when asked for by name.
+const NOISY: &str = "kube_client";
+
 type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
 
 /// Changes the level while the process runs. Cheap to clone.
@@ -105,7 +109,12 @@ pub fn parse_level(level: &str) -> Result<EnvFilter, TelemetryError> {
     if !words_are_levels {
         return Err(error());
     }
-    EnvFilter::builder().parse(level).map_err(|_why| error())
+    let filter = EnvFilter::builder().parse(level).map_err(|_why| error())?;
+    if level.contains(NOISY) {
+        return Ok(filter);
+    }
+    let quiet = format!("{NOISY}::client::builder=off").parse().map_err(|_why| error())?;
+    Ok(filter.add_directive(quiet))
 }
 
 /// Installs the process's log subscriber.

@@ -1,6 +1,7 @@
 //! One HTTP/1 listener with a bound on everything that a peer can make us keep: connections, header
 //! bytes and count, the time for a header and for a request, and the life of a connection.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServerError;
 
-/// How many connections one listener holds at once; more wait in the kernel's queue.
+/// How many connections one listener holds at once; one more takes the oldest one's place.
 pub const MAX_CONNECTIONS: usize = 128;
 
 /// The most bytes of a request's head.
@@ -49,25 +50,38 @@ pub async fn bind(addresses: &[SocketAddr]) -> Result<TcpListener, ServerError> 
 }
 
 /// Serves until `stop` is cancelled, then lets requests under way finish for at most [`DRAIN`].
+///
+/// When all places are taken a newcomer gets the one of the oldest connection, so that peers who
+/// connect and say nothing cannot keep the kubelet's probes out.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut live = VecDeque::new();
     loop {
-        let slot = tokio::select! {
-            () = stop.cancelled() => break,
-            slot = slots.clone().acquire_owned() => slot,
-        };
-        let stream = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _peer)) = stream else {
+        let Ok((stream, _peer)) = accepted else {
             // Out of file descriptors, or the peer went away: neither is worth a busy loop.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
+        live.retain(|cut: &CancellationToken| !cut.is_cancelled());
+        if slots.available_permits() == 0
+            && let Some(oldest) = live.pop_front()
+        {
+            oldest.cancel();
+        }
+        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let cut = CancellationToken::new();
+        live.push_back(cut.clone());
         let (router, stop) = (router.clone(), stop.clone());
         tokio::spawn(async move {
-            connection(stream, router, stop).await;
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = connection(stream, router, stop) => {}
+            }
+            cut.cancel();
             drop(slot);
         });
     }
