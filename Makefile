@@ -29,7 +29,7 @@ testbin:
 
 # Unit tests, scenarios and properties of the engine, documentation examples.
 test-core:
-	cargo test --lib --bins --test engine
+	cargo test --lib --bins --test engine --test process
 	cargo test --doc
 
 # Recorded decisions of Knative and of the default mode, then fresh ones against Knative's own code.

@@ -19,6 +19,7 @@ use podswell::runtime::health::Health;
 use podswell::runtime::metrics::Metrics;
 use podswell::runtime::status_board::StatusBoard;
 use podswell::sources::counters::SourceMetrics;
+use podswell::sources::definition::SourceDefinition;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -259,6 +260,67 @@ fn the_checked_in_manifests_are_what_the_binary_prints() {
         assert!(text.contains(&read(&format!("deploy/base/{name}"))), "{name} is not embedded");
         let listed = read("deploy/base/kustomization.yaml").contains(&format!("- {name}\n"));
         assert!(listed, "{name} is not in kustomization.yaml");
+    }
+}
+
+/// The YAML blocks of a page.
+fn yaml_blocks(page: &str) -> Vec<String> {
+    let blocks = page.split("```yaml\n").skip(1);
+    blocks.map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_examples_of_sources_are_valid() {
+    let page = read("docs/sources.md");
+    let documents: Vec<_> =
+        yaml_blocks(&page).into_iter().filter(|text| text.contains("server:")).collect();
+    assert!(documents.len() >= 4, "{documents:?}");
+    for text in documents {
+        SourceDefinition::parse("example", &text).unwrap_or_else(|why| panic!("{why} in\n{text}"));
+    }
+    // The example in the README and in the commented manifest.
+    let readme = yaml_blocks(&read("README.md"));
+    let of_readme = readme.iter().find(|text| text.contains("ingress: |")).unwrap();
+    let manifest = read("deploy/base/configmaps.yaml");
+    let of_manifest = manifest.split("  # ingress: |").nth(1).unwrap().replace("  #", "");
+    for text in [of_readme.split("ingress: |").nth(1).unwrap(), &of_manifest] {
+        let document = text.trim_start_matches('\n');
+        SourceDefinition::parse("example", document)
+            .unwrap_or_else(|why| panic!("{why} in\n{text}"));
+    }
+}
+
+#[test]
+fn every_key_of_a_source_is_documented() {
+    let schema: serde_json::Value =
+        serde_json::from_str(&read("deploy/sources.schema.json")).unwrap();
+    let docs = read("docs/sources.md");
+    for (object, prefix) in [
+        (&schema, ""),
+        (&schema["$defs"]["Server"], "server."),
+        (&schema["$defs"]["Match"], "match."),
+    ] {
+        for key in object["properties"].as_object().unwrap().keys() {
+            let is_object = ["server", "match"].contains(&key.as_str());
+            let named = docs.contains(&format!("`{prefix}{key}`"));
+            assert!(is_object || named, "docs/sources.md lacks {prefix}{key}");
+        }
+    }
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut pages = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned()];
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        pages.push(format!("docs/{}", entry.unwrap().file_name().into_string().unwrap()));
+    }
+    for page in pages.iter().filter(|page| page.ends_with(".md")) {
+        let folder = Path::new(page).parent().unwrap().to_owned();
+        for target in read(page).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let file = target.split('#').next().unwrap();
+            let outside = target.contains("://") || file.is_empty();
+            assert!(outside || root().join(&folder).join(file).exists(), "{page}: {target}");
+        }
     }
 }
 
