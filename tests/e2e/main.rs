@@ -10,6 +10,7 @@
 )]
 
 mod harness;
+mod kubernetes;
 
 #[expect(dead_code, reason = "a library: not every test uses all of it")]
 #[path = "../support/mod.rs"]
