@@ -4,9 +4,9 @@
 //! when anybody changed the object since; what it then says is told to the engine, which decides again.
 //! No old number is ever sent a second time on a hunch:
 //!
-//! - *Conflict* (409): the scale is read. Only if its replicas are still the ones that the decision
-//!   started from (the version also changes with every status update) the same write is tried once
-//!   more, with the new version.
+//! - *Conflict* (409): the scale is read. Only while its replicas are still the ones that the decision
+//!   started from (the version also changes with every status update, so many times a second during a
+//!   roll-out) the same write is tried again, with the new version, three times at most.
 //! - *Unknown* (5xx, time-out, broken connection): it may or may not have been stored. The scale is
 //!   read before anything else is written, and the engine is told what it says.
 //! - *Refused* (403, 422 and other 4xx) and *gone* (404): that target alone is left alone, for 5 s at
@@ -44,6 +44,9 @@ use crate::runtime::engine_handle::EngineHandle;
 
 /// How many writes are under way at once.
 const IN_FLIGHT: usize = 32;
+
+/// How often a write that met a conflict is tried again while its premise holds.
+const RETRIES: u32 = 3;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -321,7 +324,7 @@ impl ScaleWriter {
                 answer => return Some(self.reread(&write.target, WriteOutcome::Conflict, answer)),
             }
         }
-        let mut may_retry = true;
+        let mut retries = RETRIES;
         loop {
             if !self.may_write() {
                 return None;
@@ -332,8 +335,8 @@ impl ScaleWriter {
                     return Some(Report::new(WriteOutcome::Written, Some(seen)));
                 }
                 Answer::Conflict => match self.read(&write.target).await {
-                    Answer::Scale(seen) if may_retry && self.premise_holds(write, &seen) => {
-                        may_retry = false;
+                    Answer::Scale(seen) if retries > 0 && self.premise_holds(write, &seen) => {
+                        retries -= 1;
                         version = seen.resource_version;
                     }
                     answer => {

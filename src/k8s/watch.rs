@@ -57,6 +57,9 @@ pub const WATCH_SECONDS: u32 = 60;
 /// How long targets are held back while some watch fails from the start.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long a watch counts as failing after a failure: twice the longest pause between two tries.
+const FAULT_MEMORY: SignedDuration = SignedDuration::from_mins(2);
+
 /// How often changed annotations, namespaces and settings are taken up.
 const PERIOD: Duration = Duration::from_millis(200);
 
@@ -121,10 +124,22 @@ pub struct WatchHealth {
 pub struct WatchState {
     /// Whether it had its first complete list.
     pub synced: bool,
-    /// Why it cannot read at present, see [`K8sError::reason`]; `None` if it can.
+    /// Why it cannot read at present, see [`K8sError::reason`]; `None` if it can. A watch that works
+    /// again with nothing to say is believed two minutes after its last failure.
     pub fault: Option<&'static str>,
+    /// When it failed last (engine time), while `fault` stands.
+    pub failed_at: Option<Timestamp>,
     /// How many objects it had to skip because they were malformed.
     pub skipped: u64,
+}
+
+impl WatchState {
+    fn clear_fault(&mut self, name: &str) {
+        self.failed_at = None;
+        if self.fault.take().is_some() {
+            tracing::info!(watch = name, "watch works again");
+        }
+    }
 }
 
 impl WatchHealth {
@@ -159,20 +174,30 @@ impl WatchHealth {
         let mut states = self.states.write();
         let state = states.entry(name).or_default();
         state.synced |= listed;
-        if state.fault.take().is_some() {
-            tracing::info!(watch = name, "watch works again");
+        state.clear_fault(name);
+    }
+
+    /// Forgets failures that did not come again: pauses between tries are shorter than this.
+    fn expire_faults(&self, now: Timestamp) {
+        for (name, state) in self.states.write().iter_mut() {
+            if state.failed_at.is_some_and(|at| now.duration_since(at) > FAULT_MEMORY) {
+                state.clear_fault(name);
+            }
         }
     }
 
-    fn failed(&self, name: &'static str, error: &K8sError) {
+    fn failed(&self, now: Timestamp, name: &'static str, error: &K8sError) {
         let reason = error.reason();
         let mut states = self.states.write();
         let state = states.entry(name).or_default();
         // The server says Gone when it has forgotten the version we ask for: a list follows.
-        if reason == "Gone" || state.fault == Some(reason) {
+        if reason == "Gone" {
             return;
         }
-        state.fault = Some(reason);
+        state.failed_at = Some(now);
+        if state.fault.replace(reason) == Some(reason) {
+            return;
+        }
         drop(states);
         let source: &dyn std::error::Error = error;
         if reason == "Forbidden" {
@@ -232,7 +257,10 @@ impl Watches {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                _ = period.tick() => self.index.end_period(),
+                _ = period.tick() => {
+                    self.index.end_period();
+                    self.health.expire_faults(self.context.clock.now());
+                }
                 Some(change) = changes.next() => self.take_batch(change, &mut changes),
                 () = std::future::ready(()), if more_due => {}
             }
@@ -277,7 +305,7 @@ impl Watches {
     fn take(&mut self, now: Timestamp, change: Change) {
         let Change { watch, news } = change;
         match &news {
-            News::Failed(error) => self.health.failed(watch, error),
+            News::Failed(error) => self.health.failed(now, watch, error),
             News::Skipped { object, error } => {
                 self.health.skipped(watch);
                 tracing::warn!(watch, object, error, "malformed object skipped");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::events::v1::Event as ClusterEvent;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use parking_lot::RwLock;
 use podswell::core::decision::Reason;
@@ -147,7 +147,8 @@ async fn writes_end_as_the_server_says(plane: &ControlPlane, client: &Client) {
     assert_eq!((replicas, deployment.replicas().await.ok()), (3, Some(3)));
     let managers = api.get("web").await.expect("read").managed_fields().to_vec();
     assert!(managers.iter().any(|entry| {
-        entry.manager.as_deref() == Some("podswell") && entry.subresource.as_deref() == Some("scale")
+        entry.manager.as_deref() == Some("podswell")
+            && entry.subresource.as_deref() == Some("scale")
     }));
 
     touch_status(&admin).await;
@@ -171,7 +172,7 @@ async fn writes_end_as_the_server_says(plane: &ControlPlane, client: &Client) {
     let (outcome, _) = stranger.write(0, 1, &version().await).await;
     assert!(matches!(outcome, WriteOutcome::Refused { status: 403, .. }), "{outcome:?}");
 
-    api.delete("web", &Default::default()).await.expect("delete");
+    api.delete("web", &DeleteParams::default()).await.expect("delete");
     until(LIMIT, "the Deployment is gone", Option::is_none, || async {
         api.get_opt("web").await.expect("look")
     })
@@ -204,10 +205,15 @@ async fn events_show_on_the_deployment(plane: &ControlPlane, client: &Client) {
     ] {
         queue.announce(web(), Notice { at, reason, note: note.to_owned() });
     }
-    until(LIMIT, "four notices", |written| *written == 4, || async {
-        assert_eq!(queue.counts().failed.load(Ordering::Relaxed), 0);
-        queue.counts().written.load(Ordering::Relaxed)
-    })
+    until(
+        LIMIT,
+        "four notices",
+        |written| *written == 4,
+        || async {
+            assert_eq!(queue.counts().failed.load(Ordering::Relaxed), 0);
+            queue.counts().written.load(Ordering::Relaxed)
+        },
+    )
     .await;
     let described = plane.kubectl(&["describe", "deployment", "web", "-n", NAMESPACE]).await;
     for wanted in ["31.2 in flight", "27.5 in flight", "InvalidAnnotation", "podswell"] {
@@ -338,8 +344,14 @@ async fn the_watches_follow_the_cluster(plane: &ControlPlane, client: &Client) {
     admin.scale_to(3, "test").await.expect("scale");
     watching.wait("three pods", |seen| seen.pods.ready == 3).await;
     plane.kubectl(&["set", "image", "-n", NAMESPACE, "deploy/web", "app=example.com/app:2"]).await;
-    watching.wait("more pods than replicas", |seen| seen.pods.ready + seen.pods.not_ready > 3).await;
-    watching.wait("three pods again", |seen| seen.pods == PodCounts { ready: 3, ..PodCounts::default() }).await;
+    watching
+        .wait("more pods than replicas", |seen| seen.pods.ready + seen.pods.not_ready > 3)
+        .await;
+    watching
+        .wait("three pods again", |seen| {
+            seen.pods == PodCounts { ready: 3, ..PodCounts::default() }
+        })
+        .await;
     let roster = watching.roster.clone();
     eventually(LIMIT, "three new pods with addresses", || {
         let pods = roster.read().get(&web()).map(|entry| entry.pods.clone());

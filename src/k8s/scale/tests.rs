@@ -176,7 +176,7 @@ async fn zero_is_written_and_read() {
 }
 
 #[tokio::test]
-async fn a_conflict_over_the_status_is_tried_once_more() {
+async fn a_conflict_over_the_status_is_tried_again() {
     let mut bench = Bench::scripted(vec![|| status(409), || scale(3, "9"), || scale(5, "10")]);
     assert_eq!(bench.write(3, 5, "7").await, WriteOutcome::Written);
     assert_eq!(bench.observed().await, (5, "10".to_owned()));
@@ -192,11 +192,24 @@ async fn a_conflict_over_the_replicas_is_the_engines_business() {
 }
 
 #[tokio::test]
-async fn a_second_conflict_is_not_tried_again() {
-    let mut bench =
-        Bench::scripted(vec![|| status(409), || scale(3, "9"), || status(409), || scale(3, "11")]);
+async fn tries_over_the_status_end() {
+    let mut bench = Bench::new(|asked: Asked| {
+        let patch = asked.method == "PATCH";
+        std::future::ready(if patch { status(409) } else { scale(3, "9") })
+    });
     assert_eq!(bench.write(3, 5, "7").await, WriteOutcome::Conflict);
-    assert_eq!(bench.observed().await, (3, "11".to_owned()));
+    assert_eq!(bench.observed().await, (3, "9".to_owned()));
+    let again = ["PATCH 5 @9", "GET"];
+    assert_eq!(bench.end().await.1, [["PATCH 5 @7", "GET"], again, again, again].concat());
+}
+
+#[tokio::test]
+async fn a_replica_count_that_changes_between_tries_ends_them() {
+    let replies: Vec<fn() -> Reply> =
+        vec![|| status(409), || scale(3, "9"), || status(409), || scale(4, "11")];
+    let mut bench = Bench::scripted(replies);
+    assert_eq!(bench.write(3, 5, "7").await, WriteOutcome::Conflict);
+    assert_eq!(bench.observed().await, (4, "11".to_owned()));
     assert_eq!(bench.end().await.1, ["PATCH 5 @7", "GET", "PATCH 5 @9", "GET"]);
 }
 

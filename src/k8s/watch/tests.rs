@@ -337,6 +337,26 @@ async fn a_config_map_that_goes_away_leaves_the_defaults() {
 }
 
 #[tokio::test]
+async fn a_failure_that_does_not_come_again_is_forgotten() {
+    let failures = AtomicUsize::new(0);
+    let bench = Bench::new(move |asked| {
+        let first = || failures.fetch_add(1, Ordering::SeqCst) == 0;
+        (asked.path == PODS && is_watch(asked) && first()).then(|| Reply::json(500, &failure(500)))
+    });
+    bench.synced().await;
+    let fault = || bench.health.states()["pods"].fault;
+    while fault().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fault(), Some("ServerError"));
+    bench.clock.advance(121);
+    while fault().is_some() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(bench.health.is_synced());
+}
+
+#[tokio::test]
 async fn the_task_ends_with_the_engine() {
     let mut bench = Bench::new(|asked| {
         (asked.path == DEPLOYMENTS && !is_watch(asked)).then(|| list(&[deployment("web", 1)]))
