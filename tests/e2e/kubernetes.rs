@@ -41,15 +41,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_kubernetes_side_works_with_the_rights_of_its_service_account() {
-    let plane = ControlPlane::start(Options::default()).await;
+    let mut plane = ControlPlane::start(Options::default()).await;
     let manifests = podswell_manifests();
     plane.apply(&manifests).await;
     let kubeconfig = plane.kubeconfig_for_service_account(SYSTEM, "podswell").await;
     let client = k8s::connect(Some(&kubeconfig), None).await.expect("connect");
     writes_end_as_the_server_says(&plane, &client).await;
     events_show_on_the_deployment(&plane, &client).await;
-    the_watches_follow_the_cluster(&plane, &client).await;
+    let watching = the_watches_follow_the_cluster(&plane, &client).await;
     watches_without_rights_say_so(&plane).await;
+    watches_survive_the_api_server(&mut plane, watching).await;
 }
 
 /// The manifests without the controller itself: this test is the controller.
@@ -320,7 +321,7 @@ fn paint(seen: &mut Picture, event: Event) {
     }
 }
 
-async fn the_watches_follow_the_cluster(plane: &ControlPlane, client: &Client) {
+async fn the_watches_follow_the_cluster(plane: &ControlPlane, client: &Client) -> Watching {
     let node = Node::start(plane.client(), NodeOptions::default());
     let mut watching = Watching::start(client);
     watching.health.subscribe().wait_for(|synced| *synced).await.expect("synced");
@@ -373,6 +374,7 @@ async fn the_watches_follow_the_cluster(plane: &ControlPlane, client: &Client) {
         .await;
     watching.wait("a new one", |seen| seen.newly_created).await;
     drop(node);
+    watching
 }
 
 async fn rivals_and_settings(plane: &ControlPlane, watching: &mut Watching) {
@@ -403,4 +405,17 @@ async fn watches_without_rights_say_so(plane: &ControlPlane) {
     until(LIMIT, "eight faults", |faults| *faults == 8, faults).await;
     assert!(!watching.health.is_synced());
     assert_eq!(watching.health.unsynced().len(), 8);
+}
+
+async fn watches_survive_the_api_server(plane: &mut ControlPlane, mut watching: Watching) {
+    plane.kill_apiserver();
+    let health = watching.health.clone();
+    let faults =
+        || async { health.states().values().filter(|state| state.fault.is_some()).count() };
+    until(LIMIT, "faults", |faults| *faults > 0, faults).await;
+    assert!(watching.roster.read().get(&web()).is_some(), "nothing is forgotten meanwhile");
+    plane.start_apiserver().await;
+    plane.kubectl(&["scale", "-n", NAMESPACE, "deploy/web", "--replicas=7"]).await;
+    watching.wait("what changed since", |seen| seen.replicas == Some(7)).await;
+    assert!(watching.health.is_synced());
 }

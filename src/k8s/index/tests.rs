@@ -485,3 +485,190 @@ fn a_new_source_changes_the_wiring_alone() {
     index.settle(10);
     assert_eq!(lines(&mut index), [r#"a/web enrolled a-web 1 ["p1"]"#]);
 }
+
+/// A target as somebody sees it who heard every output.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Picture {
+    config: Option<Arc<TargetConfig>>,
+    replicas: Option<(i32, Arc<str>)>,
+    pods: PodCounts,
+    rivals: Vec<Rival>,
+    enrolled: Option<(i32, Arc<str>, Vec<Arc<str>>)>,
+}
+
+/// Adds outputs to a picture; fails where they make no sense in their order.
+fn paint(picture: &mut BTreeMap<TargetId, Picture>, outputs: Vec<Output>) {
+    for output in outputs {
+        match output {
+            Output::Tell(Event::TargetApplied { target, config }) => {
+                picture.entry(target).or_default().config = Some(config);
+            }
+            Output::Tell(Event::TargetDeleted { target }) => {
+                assert_eq!(picture.remove(&target).unwrap().enrolled, None, "expelled first");
+            }
+            Output::Tell(Event::ReplicasObserved {
+                target,
+                replicas,
+                resource_version,
+                newly_created,
+            }) => {
+                let known = picture.get_mut(&target).unwrap();
+                assert!(known.replicas.is_none() || !newly_created, "new but once");
+                known.replicas = Some((replicas, resource_version));
+            }
+            Output::Tell(Event::PodsObserved { target, pods }) => {
+                picture.get_mut(&target).unwrap().pods = pods;
+            }
+            Output::Tell(Event::RivalsObserved { target, rivals }) => {
+                picture.get_mut(&target).unwrap().rivals = rivals;
+            }
+            Output::Tell(other) => panic!("{other:?}"),
+            Output::Enrol { target, enrolled, uid } => {
+                let pods = enrolled.pods.iter().map(|pod| pod.name.clone()).collect();
+                picture.get_mut(&target).unwrap().enrolled = Some((enrolled.replicas, uid, pods));
+            }
+            Output::Expel(target) => picture.get_mut(&target).unwrap().enrolled = None,
+        }
+    }
+}
+
+/// The objects of a small cluster, and one change of it.
+#[derive(Clone, Debug, Default)]
+struct Cluster {
+    version: u32,
+    deployments: BTreeMap<ObjectKey, DeploymentFacts>,
+    sets: BTreeMap<ObjectKey, ReplicaSetFacts>,
+    pods: BTreeMap<ObjectKey, OwnedPod>,
+    hpas: BTreeMap<ObjectKey, HpaFacts>,
+    namespaces: BTreeMap<Arc<str>, NamespaceFacts>,
+}
+
+impl Cluster {
+    /// Changes something as three small numbers say, and tells the index as a watch would, or not at
+    /// all (`missed`); then a list has to follow.
+    fn change(&mut self, index: &mut Index, (kind, which, how): (u8, u8, u8), missed: bool) {
+        self.version += 1;
+        let namespace = ["a", "b"][usize::from(which % 2)];
+        let name = ["w", "x"][usize::from(which / 2 % 2)];
+        let key = ObjectKey::new(namespace, name);
+        let mut told = Index::with_resolver(Settings::default(), toy_resolver);
+        let index = if missed { &mut told } else { index };
+        match (kind % 5, how % 4) {
+            (0, 0) => {
+                self.deployments.remove(&key);
+                index.delete_deployment(&key);
+            }
+            (0, how) => {
+                let mut facts = deployment(namespace, name, &self.version.to_string());
+                facts.replicas = i32::from(which % 4);
+                facts.uid = format!("{namespace}-{name}-{}", which / 4 % 2).into();
+                facts.deleting = how == 2;
+                facts.annotations = match how {
+                    1 => annotations(&[(CLASS, ""), (TARGET, &which.to_string())]),
+                    2 => annotations(&[(CLASS, "")]),
+                    _ => annotations(&[]),
+                };
+                self.deployments.insert(key, facts.clone());
+                index.apply_deployment(facts);
+            }
+            (1, 0) => {
+                self.sets.remove(&key);
+                index.delete_replica_set(&key);
+            }
+            (1, how) => {
+                let owner = format!("{namespace}-w-{}", how % 2);
+                let set = ReplicaSetFacts {
+                    key,
+                    ..set(namespace, &format!("rs-{namespace}-{name}"), &owner)
+                };
+                self.sets.insert(set.key.clone(), set.clone());
+                index.apply_replica_set(set);
+            }
+            (2, 0) => {
+                self.pods.remove(&key);
+                index.delete_pod(&key);
+            }
+            (2, how) => {
+                let owner = ["rs-a-w", "rs-a-x", "rs-b-w", "rs-b-x"][usize::from(which / 4 % 4)];
+                let pod = OwnedPod { ready: how == 1, ..pod(namespace, name, owner) };
+                self.pods.insert(key, pod.clone());
+                index.apply_pod(at(i64::from(self.version)), pod);
+            }
+            (3, 0) => {
+                self.hpas.remove(&key);
+                index.delete_hpa(&key);
+            }
+            (3, how) => {
+                let hpa = hpa(namespace, name, if how == 1 { "w" } else { "x" });
+                self.hpas.insert(key, hpa.clone());
+                index.apply_hpa(hpa);
+            }
+            (_, 0) => {
+                self.namespaces.remove(namespace);
+                index.delete_namespace(namespace);
+            }
+            (_, how) => {
+                let facts = NamespaceFacts {
+                    name: namespace.into(),
+                    terminating: how == 3,
+                    annotations: annotations(&[(MODE, if how == 1 { "paused" } else { "apply" })]),
+                };
+                self.namespaces.insert(namespace.into(), facts.clone());
+                index.apply_namespace(facts);
+            }
+        }
+    }
+
+    fn list(&self, index: &mut Index) {
+        index.reset_pods(at(0), self.pods.values().cloned().collect());
+        index.reset_deployments(self.deployments.values().cloned().collect());
+        index.reset_hpas(self.hpas.values().cloned().collect());
+        index.reset_replica_sets(self.sets.values().cloned().collect());
+        index.reset_namespaces(self.namespaces.values().cloned().collect());
+    }
+
+    /// What an index says that never saw anything but the present.
+    fn truth(&self) -> BTreeMap<TargetId, Picture> {
+        let mut index = index();
+        self.list(&mut index);
+        let mut truth = BTreeMap::new();
+        settle(&mut index, &mut truth);
+        truth
+    }
+}
+
+fn settle(index: &mut Index, picture: &mut BTreeMap<TargetId, Picture>) {
+    index.end_period();
+    while index.settle(1) {}
+    paint(picture, index.take_outputs());
+}
+
+proptest::proptest! {
+    /// Whatever happened in whatever order, with gaps or without: what was said adds up to the present.
+    #[test]
+    fn what_was_said_adds_up_to_the_present(
+        changes in proptest::collection::vec(((0_u8..5, 0_u8..16, 0_u8..4), 0_u8..8), 1..120)
+    ) {
+        let (mut index, mut cluster, mut picture) = (index(), Cluster::default(), BTreeMap::new());
+        let mut gap = false;
+        for (change, then) in changes {
+            let missed = then == 7;
+            cluster.change(&mut index, change, missed);
+            gap |= missed;
+            match then {
+                0 => paint(&mut picture, index.take_outputs()),
+                1 => settle(&mut index, &mut picture),
+                2 => {
+                    cluster.list(&mut index);
+                    gap = false;
+                }
+                _ => {}
+            }
+        }
+        if gap {
+            cluster.list(&mut index);
+        }
+        settle(&mut index, &mut picture);
+        proptest::prop_assert_eq!(picture, cluster.truth());
+    }
+}
