@@ -2,7 +2,6 @@
 
 mod authority;
 mod points;
-mod settings;
 
 #[cfg(test)]
 mod tests;
@@ -11,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::points::Measured;
-pub use self::settings::settings;
 use super::annotations::{self, Annotations, CLASS_PODSWELL, RunTimeValues};
 use super::config::{Provenance, TargetConfig, ZeroConfig};
 use super::defaults::{ClusterDefaults, TARGET_MIN};

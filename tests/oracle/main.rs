@@ -4,6 +4,8 @@
 //! (tests/knative/oracle), built once by `tests/testbin.sh`.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
+mod config;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};

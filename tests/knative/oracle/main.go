@@ -10,8 +10,13 @@
 //	{"op":"duration","id":…,"text":"1h2m"}
 //	→ {"id":…,"ns":3720000000000}
 //
-// A question that cannot be answered gives {"id":…,"error":"…"}; for durations
-// that is Go's own error text.
+//	{"op":"float","id":…,"text":"0x1p3"}
+//	→ {"id":…,"bits":"4020000000000000"}
+//	{"op":"annotations","id":…,"annotations":{…},"config_map":{…}}
+//	→ {"id":…,"refused":"…"|null}
+//
+// A question that cannot be answered gives {"id":…,"error":"…"}; for durations,
+// floats and ConfigMaps that is Go's or Knative's own error text.
 //
 // Creation time: Knative takes the wall clock as the start of the panic mode of
 // a decider that is created with more than one ready pod. The answer's
@@ -86,6 +91,10 @@ func answer(line []byte) (result map[string]any) {
 		return ask(line, windows)
 	case "duration":
 		return ask(line, duration)
+	case "float":
+		return ask(line, float)
+	case "annotations":
+		return ask(line, annotations)
 	}
 	return map[string]any{"error": fmt.Sprintf("unknown op %q", q.Op)}
 }
