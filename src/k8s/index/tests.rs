@@ -486,6 +486,9 @@ fn a_new_source_changes_the_wiring_alone() {
     assert_eq!(lines(&mut index), [r#"a/web enrolled a-web 1 ["p1"]"#]);
 }
 
+/// Replicas, uid and the names of the pods.
+type Entry = (i32, Arc<str>, Vec<Arc<str>>);
+
 /// A target as somebody sees it who heard every output.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Picture {
@@ -493,7 +496,7 @@ struct Picture {
     replicas: Option<(i32, Arc<str>)>,
     pods: PodCounts,
     rivals: Vec<Rival>,
-    enrolled: Option<(i32, Arc<str>, Vec<Arc<str>>)>,
+    enrolled: Option<Entry>,
 }
 
 /// Adds outputs to a picture; fails where they make no sense in their order.
