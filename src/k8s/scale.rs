@@ -388,6 +388,8 @@ impl ScaleWriter {
                 drop(until);
                 self.note(target, |_| Duration::ZERO, |_| refused(429, pause))
             }
+            // Not the target's fault but our credentials': no reason to leave it alone for minutes.
+            Answer::Refused(401) => self.note(target, |_| FIRST_PAUSE, |pause| refused(401, pause)),
             Answer::Refused(status) => {
                 self.note(target, refusal_pause, |pause| refused(status, pause))
             }

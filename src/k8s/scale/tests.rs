@@ -296,6 +296,17 @@ async fn refusals_back_off_for_that_target_alone() {
 }
 
 #[tokio::test]
+async fn credentials_that_are_not_taken_are_tried_every_five_seconds() {
+    let mut bench = Bench::scripted(vec![|| status(401)]);
+    for _ in 0..5 {
+        let refused = WriteOutcome::Refused { status: 401, retry_after: seconds(5) };
+        assert_eq!(bench.write(3, 5, "7").await, refused);
+        bench.clock.advance(5);
+    }
+    assert_eq!(bench.end().await.1.len(), 5);
+}
+
+#[tokio::test]
 async fn a_success_ends_the_pauses() {
     let mut bench =
         Bench::scripted(vec![|| status(403), || status(403), || scale(5, "8"), || status(403)]);
