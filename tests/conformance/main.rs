@@ -35,7 +35,7 @@ use serde_json::Value;
 /// What the replay of one case, or of a whole file, found.
 #[derive(Default)]
 pub(crate) struct Outcome {
-    /// How many expectations were compared (at least one a case).
+    /// How many expectations were compared.
     pub(crate) steps: u64,
     /// One line for each expectation that was not met: what, expected, found.
     pub(crate) mismatches: Vec<String>,
@@ -73,16 +73,16 @@ impl Outcome {
 /// Replays one case of a file.
 type Replay = fn(&Value) -> Outcome;
 
-/// Every kind of file and what replays it; `None` where nothing does yet.
-const KINDS: &[(&str, Option<Replay>)] = &[
-    ("annotations", Some(annotations::replay)),
-    ("configs", Some(configs::replay)),
-    ("resolved", Some(resolved::replay)),
-    ("windows", Some(windows::replay)),
-    ("decisions", Some(decisions::replay)),
-    ("replays", Some(replays::replay)),
-    ("default_windows", Some(default_windows::replay)),
-    ("default_replays", Some(default_replays::replay)),
+/// Every kind of file and what replays it.
+const KINDS: &[(&str, Replay)] = &[
+    ("annotations", annotations::replay),
+    ("configs", configs::replay),
+    ("resolved", resolved::replay),
+    ("windows", windows::replay),
+    ("decisions", decisions::replay),
+    ("replays", replays::replay),
+    ("default_windows", default_windows::replay),
+    ("default_replays", default_replays::replay),
 ];
 
 /// How many mismatches of a file are printed in full.
@@ -129,21 +129,15 @@ fn run(out: &mut impl Write, arguments: &[String]) -> io::Result<bool> {
     let kinds: Vec<&'static str> = KINDS.iter().map(|(kind, _)| *kind).collect();
     let files = vectors::files(&folder, &kinds)?;
     let mut passed = true;
+    let mut filtered_out = false;
     let mut all_cases = 0;
     for file in &files {
         if !selected(file.kind, arguments) {
+            filtered_out = true;
             continue;
         }
-        let replay =
-            KINDS.iter().find(|(kind, _)| *kind == file.kind).and_then(|(_, replay)| *replay);
-        let Some(replay) = replay else {
-            let mut cases = 0_u64;
-            file.for_each(|_, _| cases += 1)?;
-            all_cases += cases;
-            writeln!(out, "{}: {cases} cases, not replayed yet", file.name)?;
-            continue;
-        };
-        let (cases, outcome) = replay_file(file, replay)?;
+        let Some((_, replay)) = KINDS.iter().find(|(kind, _)| *kind == file.kind) else { continue };
+        let (cases, outcome) = replay_file(file, *replay)?;
         all_cases += cases;
         writeln!(
             out,
@@ -155,9 +149,10 @@ fn run(out: &mut impl Write, arguments: &[String]) -> io::Result<bool> {
         for mismatch in outcome.mismatches.iter().take(SHOWN) {
             writeln!(out, "  {mismatch}")?;
         }
-        passed &= outcome.mismatches.is_empty();
+        passed &= outcome.mismatches.is_empty() && (cases == 0 || outcome.steps > 0);
     }
-    if all_cases == 0 {
+    // A filter that is meant for other tests (`cargo test core::`) leaves nothing to do here.
+    if all_cases == 0 && !filtered_out {
         writeln!(out, "error: no case in {}", folder.display())?;
         passed = false;
     }
@@ -169,10 +164,7 @@ fn replay_file(file: &vectors::File, replay: Replay) -> io::Result<(u64, Outcome
     let mut total = Outcome::default();
     file.for_each(|number, case| {
         cases += 1;
-        let mut outcome = replay(case);
-        if outcome.steps == 0 {
-            outcome.mismatches.push("the case compares nothing".to_owned());
-        }
+        let outcome = replay(case);
         let id = case.get("id").and_then(Value::as_str).unwrap_or("?");
         total.steps += outcome.steps;
         total.mismatches.extend(

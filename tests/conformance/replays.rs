@@ -62,6 +62,5 @@ fn spec(case: &Value) -> ScalerSpec {
         initial_scale: values.initial_scale,
         activation_scale: values.activation_scale,
         reachable: true,
-        ..ScalerSpec::default()
     }
 }

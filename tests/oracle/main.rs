@@ -284,7 +284,7 @@ fn duration_text(rng: &mut StdRng) -> String {
         let unit =
             pick(rng, &["ns", "us", "\u{b5}s", "\u{3bc}s", "ms", "s", "s", "m", "h", "", "d", "M"]);
         let number = if rng.random_bool(0.05) { String::new() } else { whole.to_string() };
-        text += &format!("{number}{fraction}{unit}");
+        text.extend([number, fraction, unit.to_owned()]);
     }
     text
 }
