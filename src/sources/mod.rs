@@ -20,12 +20,14 @@ use crate::runtime::engine_handle::EngineHandle;
 
 use counters::SourceMetrics;
 use definition::SourceDefinition;
+use prometheus::Poller;
 use scrape::{ScrapeOptions, Scraper};
 
 pub mod counters;
 pub mod definition;
 pub mod exposition;
 mod faults;
+mod prometheus;
 pub mod scrape;
 mod selector;
 pub mod series;
@@ -33,6 +35,67 @@ pub mod stat;
 
 /// The name of the ConfigMap that holds the definitions.
 pub const CONFIG_MAP: &str = "podswell-sources";
+
+/// Why a server cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// Credential files are named, but no directory for them was given to the process.
+    #[error("read credentials: no credentials directory is configured")]
+    NoCredentialsDir,
+    /// A credential file does not lie below the directory, or is not a file.
+    #[error("read credential file {}: not a file below the credentials directory", .path.display())]
+    CredentialOutside {
+        /// The path as the definition has it.
+        path: PathBuf,
+    },
+    /// A credential file is too large or holds what cannot be a credential.
+    #[error("read credential file {}: too large, or not a credential", .path.display())]
+    InvalidCredential {
+        /// The path as the definition has it.
+        path: PathBuf,
+    },
+    /// A credential file cannot be read.
+    #[error("read credential file {}: {source}", .path.display())]
+    ReadCredential {
+        /// The path as the definition has it.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// Reading was interrupted because the process ends.
+    #[error("read credentials: interrupted")]
+    ReadInterrupted,
+    /// The HTTP client cannot be made, for example because a certificate is malformed.
+    #[error("build the client for {url}: {source}")]
+    BuildClient {
+        /// The server's URL.
+        url: String,
+        /// What is wrong.
+        source: reqwest::Error,
+    },
+    /// The URL is not one.
+    #[error("build the client for {url}: not a URL")]
+    InvalidUrl {
+        /// The server's URL.
+        url: String,
+    },
+}
+
+impl SourceError {
+    /// The kind of error: a closed set.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoCredentialsDir => "NoCredentialsDir",
+            Self::CredentialOutside { .. } => "CredentialOutside",
+            Self::InvalidCredential { .. } => "InvalidCredential",
+            Self::ReadCredential { .. } => "ReadCredential",
+            Self::ReadInterrupted => "ReadInterrupted",
+            Self::BuildClient { .. } => "BuildClient",
+            Self::InvalidUrl { .. } => "InvalidUrl",
+        }
+    }
+}
 
 /// What the process allows its sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,7 +157,10 @@ impl Sources {
         self.running.retain(|name, _| parsed.contains_key(name));
         for (name, outcome) in parsed {
             match outcome {
-                Ok(definition) => self.put(definition),
+                Ok(definition) => {
+                    problems.extend(self.credentials_problem(&definition));
+                    self.put(definition);
+                }
                 Err(error) => problems.push(Problem {
                     code: ProblemCode::InvalidConfigMap,
                     key: format!("{CONFIG_MAP}/{}", definition::brief(&name)),
@@ -113,6 +179,17 @@ impl Sources {
         (facts.collect(), problems)
     }
 
+    /// What is wrong with the credential files of a definition now; they may come later.
+    fn credentials_problem(&self, definition: &SourceDefinition) -> Option<Problem> {
+        let dir = self.around.options.credentials_dir.as_deref();
+        prometheus::server::read_credentials(&definition.server, dir).err().map(|error| Problem {
+            code: ProblemCode::InvalidConfigMap,
+            key: format!("{CONFIG_MAP}/{}", definition.name),
+            why: error.to_string(),
+            fallback: "the source gives no samples until its credentials can be read".into(),
+        })
+    }
+
     /// Starts a definition's task, unless it already runs as it is.
     fn put(&mut self, definition: SourceDefinition) {
         if self.running.get(&definition.name).is_some_and(|one| one.definition == definition) {
@@ -122,7 +199,8 @@ impl Sources {
         // The old task has to stop before the new one speaks for the same source.
         self.running.remove(&name);
         let cancel = CancellationToken::new();
-        Handle::current().spawn(std::future::ready(()));
+        let poller = Poller::new(definition.clone(), self.around.clone());
+        Handle::current().spawn(poller.run(cancel.clone()));
         self.running.insert(name, Running { definition, _stop: cancel.drop_guard() });
     }
 

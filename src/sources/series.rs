@@ -178,10 +178,16 @@ impl Book {
         self.tracks.values().map(|track| track.seen).max()
     }
 
-    /// When a series of `pod` was last sampled.
-    pub fn last_seen(&self, pod: &str) -> Option<Timestamp> {
-        let of_pod = |track: &&Track| track.pod.as_deref() == Some(pod);
-        self.tracks.values().filter(of_pod).map(|track| track.seen).max()
+    /// When each pod that has a series was last sampled.
+    pub fn pods(&self) -> BTreeMap<&str, Timestamp> {
+        let mut pods = BTreeMap::new();
+        for track in self.tracks.values() {
+            if let Some(pod) = &track.pod {
+                let seen = pods.entry(&**pod).or_insert(track.seen);
+                *seen = track.seen.max(*seen);
+            }
+        }
+        pods
     }
 
     /// Forgets series of pods that are gone, and those silent for a quarter of an hour before `now`.
