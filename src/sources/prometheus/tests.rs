@@ -21,15 +21,16 @@ use crate::sources::counters::SourceMetrics;
 use crate::sources::{SourceOptions, Sources};
 
 type Answerer = dyn Fn(&str, f64) -> Response + Send + Sync;
+type Asked = Arc<Mutex<Vec<String>>>;
 
 /// A Prometheus server whose answers a test makes up from the query and its time.
 struct Fake {
     url: String,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Asked,
 }
 
 async fn answer_one(
-    State((answer, asked)): State<(Arc<Answerer>, Arc<Mutex<Vec<String>>>)>,
+    State((answer, asked)): State<(Arc<Answerer>, Asked)>,
     Params(params): Params<BTreeMap<String, String>>,
 ) -> Response {
     let query = params["query"].clone();
@@ -472,7 +473,7 @@ async fn serve_raw(answer: String, endless: bool) -> String {
                 let mut request = [0; 4096];
                 let _ = stream.read(&mut request).await;
                 let _ = stream.write_all(answer.as_bytes()).await;
-                let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x1_0000], b"\r\n"].concat();
+                let chunk = [b"10000\r\n", vec![b' '; 0x1_0000].as_slice(), b"\r\n"].concat();
                 while endless && stream.write_all(&chunk).await.is_ok() {}
                 tokio::time::sleep(Duration::from_secs(30)).await;
             });
@@ -497,6 +498,7 @@ fn matrix(series: &[String]) -> String {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn every_bad_answer_has_its_own_fault() {
     let now = now_s();
     let at = |value: &str, ahead: f64| {
