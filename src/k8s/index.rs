@@ -423,7 +423,7 @@ impl Index {
             counts,
             pods,
         };
-        let newly_created = mem::take(&mut workload.newly_created);
+        let newly_created = mem::take(&mut workload.newly_created) && old.is_none();
         say_difference(target, old, &new, newly_created, outputs);
         self.told.insert(target.clone(), new);
     }
