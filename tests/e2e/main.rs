@@ -11,6 +11,7 @@
 
 mod harness;
 mod kubernetes;
+mod scaling;
 
 #[expect(dead_code, reason = "a library: not every test uses all of it")]
 #[path = "../support/mod.rs"]

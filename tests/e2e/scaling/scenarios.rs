@@ -37,7 +37,7 @@ pub(super) async fn steady(town: Arc<Town>, source: Source) {
     let reasons = workload.event_reasons().await;
     assert!(reasons.iter().any(|reason| reason == "ScaledUp"), "{reasons:?}");
     let status = workload.status().await;
-    assert_eq!(status["decision"]["observation"]["signal"], "fresh", "{status}");
+    assert_eq!(status["decision"]["signal"]["state"], "fresh", "{status}");
     let explained = workload.explain().await;
     assert!(explained.contains("7") && explained.contains(source_shown(source)), "{explained}");
 }
@@ -56,7 +56,7 @@ pub(super) async fn burst(town: Arc<Town>, source: Source) {
     let load = workload.load(Level::Held(4));
     workload
         .says("hears its load", |status| {
-            status["decision"]["observation"]["stable"].as_f64().is_some_and(|stable| stable > 3.0)
+            status["decision"]["windows"]["stable"].as_f64().is_some_and(|stable| stable > 3.0)
         })
         .await;
     tokio::time::sleep(source.window()).await;
@@ -64,9 +64,8 @@ pub(super) async fn burst(town: Arc<Town>, source: Source) {
     load.set(Level::Held(40));
     workload.reaches(6).await;
     let raised = Instant::now();
-    let status =
-        workload.says("panics", |status| !status["decision"]["panic_mode"].is_null()).await;
-    assert!(status["decision"]["panic_mode"]["high_water"].as_i64() >= Some(6), "{status}");
+    let status = workload.says("panics", |status| !status["decision"]["panicMode"].is_null()).await;
+    assert!(status["decision"]["panicMode"]["highWater"].as_i64() >= Some(6), "{status}");
     load.set(Level::Held(4));
     // The panic began before its replicas were seen, by less than a source's interval and a little.
     let margin = Duration::from_secs(3);
@@ -79,12 +78,15 @@ pub(super) async fn burst(town: Arc<Town>, source: Source) {
 
 /// A request rate, from counters.
 pub(super) async fn request_rate(town: Arc<Town>, source: Source) {
-    let more = [("autoscaling.knative.dev/metric", "rps")];
+    // Requests come one by one, so a panic window of a second may hold a few more than the mean.
+    let more =
+        [("autoscaling.knative.dev/metric", "rps"), ("autoscaling.knative.dev/window", "60s")];
     let workload = town.workload("rate", source.name(), source, 1, &more).await;
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     let load = workload.load(Level::PerSecond(FIVE_PODS as f64));
     workload.reaches(5).await;
-    workload.stays(5, source.window() + CALM).await;
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    workload.stays(5, CALM).await;
     assert_eq!(load.outcome().failed, 0, "{:?}", load.outcome());
 }
 
@@ -284,7 +286,7 @@ pub(super) async fn knative(town: Arc<Town>) {
     let workload = town.workload("compat", "knative", Source::QueueProxy, 1, &more).await;
     let _load = workload.load(Level::Held(FIVE_PODS));
     let status = workload.says("counts as Knative does", |status| bounded(status) >= 5).await;
-    assert_eq!(status["decision"]["semantics"], "knative", "{status}");
+    assert!(status.to_string().contains(r#""name":"compat","value":"knative""#), "{status}");
     workload.reaches(5).await;
 }
 
@@ -308,10 +310,7 @@ pub(super) async fn bad_annotations(town: Arc<Town>) {
     for workload in &bad {
         let status = workload
             .says("has a problem", |status| {
-                status["problems"].as_array().is_some_and(|problems| !problems.is_empty())
-                    || status["config"]["problems"]
-                        .as_array()
-                        .is_some_and(|problems| !problems.is_empty())
+                status["problems"].as_array().is_some_and(|problems| problems.len() > 1)
             })
             .await;
         assert!(status.to_string().len() < 20_000, "{} bytes", status.to_string().len());
