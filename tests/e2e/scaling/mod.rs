@@ -3,10 +3,13 @@
 //!
 //! All scenarios run at once in one cluster, each on workloads of its own; those that change what
 //! all share come after. Every assertion is on what the API server says.
+//!
+//! `PODSWELL_SCENARIOS=burst,rolling` plays only the scenarios whose name contains one of these words.
 
 mod scenarios;
 mod town;
 
+use std::ops::Not as _;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
@@ -53,11 +56,18 @@ fn all(town: &Arc<Town>) -> Vec<Scenario> {
     all
 }
 
+fn is_wanted(name: &str) -> bool {
+    std::env::var("PODSWELL_SCENARIOS")
+        .is_ok_and(|words| !words.split(',').any(|word| name.contains(word)))
+        .not()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn podswell_scales_real_deployments() {
     let town = Arc::new(Town::start().await);
     let playing: Vec<_> = all(&town)
         .into_iter()
+        .filter(|(name, _)| is_wanted(name))
         .map(|(name, play)| {
             let started = Instant::now();
             (
