@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use podswell::core::policy::Mode;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::support::controlplane::{ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
@@ -168,6 +169,20 @@ impl Workload<'_> {
     pub(crate) async fn stays(&self, replicas: i32, span: Duration) {
         let what = format!("{}/{} keeps {replicas} replicas", self.namespace, self.name);
         self.holds(span, &what, |seen| seen == replicas).await;
+    }
+
+    /// Waits until the API server has said so for `span` without a break.
+    pub(crate) async fn settles(&self, replicas: i32, span: Duration) {
+        let (mut right_since, started) = (Instant::now(), Instant::now());
+        while right_since.elapsed() < span {
+            let seen = self.replicas().await;
+            if seen != replicas {
+                right_since = Instant::now();
+                let waited = started.elapsed();
+                assert!(waited < LIMIT, "{seen}, not {replicas}: {}", self.explain().await);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     pub(crate) async fn holds(&self, span: Duration, what: &str, good: impl Fn(i32) -> bool) {
