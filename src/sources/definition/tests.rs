@@ -210,6 +210,37 @@ fn the_published_schema_is_the_codes() {
     assert_eq!(published, schema, "run this test with PODSWELL_WRITE_SCHEMA=1");
 }
 
+#[test]
+fn the_documented_examples_are_sources() {
+    let page = include_str!("../../../docs/sources.md");
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut count = 0;
+    for example in blocks.filter(|block| block.contains("server:")) {
+        if let Err(error) = SourceDefinition::parse("example", example) {
+            panic!("{error}\n{example}");
+        }
+        count += 1;
+    }
+    assert!(count >= 4, "{count}");
+}
+
+#[test]
+fn the_documented_keys_are_those_of_the_schema() {
+    fn properties(schema: &serde_json::Value) -> Vec<String> {
+        let here = schema["properties"].as_object().into_iter().flat_map(|all| all.keys().cloned());
+        let below = schema["$defs"].as_object().into_iter().flat_map(|all| all.values());
+        here.chain(below.flat_map(properties)).collect()
+    }
+    let page = include_str!("../../../docs/sources.md");
+    let schema = serde_json::from_str(&schema_json().unwrap()).unwrap();
+    for key in properties(&schema) {
+        let named = [format!("`{key}`"), format!(".{key}`"), format!("`{key}.")]
+            .iter()
+            .any(|form| page.contains(form));
+        assert!(named, "docs/sources.md lacks {key}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_document_panics(text in "(server|kind|selector|expr|interval|match|url|[:\\-{}\\[\\]&*\"' \n0-9sm.x]){0,60}") {

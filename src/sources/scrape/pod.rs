@@ -1,5 +1,6 @@
 //! What is known of the pods of one target between the rounds. Pure: time is an argument.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,13 +208,12 @@ impl Watched {
         }
         self.facts = facts.clone();
         let Some(spec) = &wiring.scrape else { return };
-        let mut old: Vec<Option<PodWatch>> = self.pods.drain(..).map(Some).collect();
+        let mut old: BTreeMap<_, _> =
+            self.pods.drain(..).map(|pod| (pod.name.clone(), pod)).collect();
         for facts in facts.iter().filter(|facts| facts.ready && !facts.terminating) {
             let fresh = PodWatch::new(facts, spec, allow_loopback);
             let known = old
-                .iter_mut()
-                .find(|known| known.as_ref().is_some_and(|known| known.name == fresh.name))
-                .and_then(Option::take)
+                .remove(&fresh.name)
                 .filter(|known| known.place == fresh.place && known.started_at == fresh.started_at);
             self.pods.push(known.unwrap_or(fresh));
         }
