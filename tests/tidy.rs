@@ -314,7 +314,9 @@ fn links_between_pages_lead_somewhere() {
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         pages.push(format!("docs/{}", entry.unwrap().file_name().into_string().unwrap()));
     }
-    for page in pages.iter().filter(|page| page.ends_with(".md")) {
+    for page in
+        pages.iter().filter(|page| Path::new(page).extension().is_some_and(|end| end == "md"))
+    {
         let folder = Path::new(page).parent().unwrap().to_owned();
         for target in read(page).split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             let file = target.split('#').next().unwrap();

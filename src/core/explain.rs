@@ -141,7 +141,7 @@ fn signal_words(status: &TargetStatus, seen: &Observation) -> String {
     }];
     parts.extend(seen.source.as_ref().map(|source| printable(source)));
     if seen.missing > 0 {
-        parts.push(format!("{} endpoints missing", seen.missing));
+        parts.push(format!("{} missing", counted(seen.missing, "endpoint")));
     }
     parts.extend(seen.fault.map(|fault| fault.as_str().to_owned()));
     format!("signal {} ({})", seen.signal.as_str(), parts.join(", "))
@@ -165,14 +165,19 @@ fn load(screen: &mut String, decision: &Decision) {
         String::new()
     };
     let text = format!(
-        "stable {stable} ({}{covered})   panic {} ({}, {} samples)   {}",
+        "stable {stable} ({}{covered})   panic {} ({}, {})   {}",
         duration(seen.stable_window),
         number(panic),
         duration(seen.panic_window),
-        seen.samples_in_panic_window,
+        counted(seen.samples_in_panic_window, "sample"),
         unit_words(decision.metric),
     );
     line(screen, "load", &text);
+}
+
+/// `1 sample`, `2 samples`.
+fn counted(count: u32, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 fn unit_words(metric: ScalingMetric) -> &'static str {
@@ -291,12 +296,18 @@ fn not_written(status: &TargetStatus, gate: Reason) -> String {
                 .to_owned()
         }
         (Reason::ObserveOnly | Reason::Paused, _) => match status.config.mode {
-            Mode::PausedUp => "not written: raising is paused (mode paused-up)".to_owned(),
-            Mode::PausedDown => "not written: lowering is paused (mode paused-down)".to_owned(),
-            mode => format!("nothing is written: mode {}", mode.as_str()),
+            mode @ Mode::PausedUp => format!("raising is not written: {}", mode_words(status, mode)),
+            mode @ Mode::PausedDown => {
+                format!("lowering is not written: {}", mode_words(status, mode))
+            }
+            mode => format!("nothing is written: {}", mode_words(status, mode)),
         },
         _ => format!("nothing is written: {}", gate.meaning()),
     }
+}
+
+fn mode_words(status: &TargetStatus, mode: Mode) -> String {
+    format!("mode {} from {}", mode.as_str(), provenance(&status.config, "mode").as_str())
 }
 
 /// What would have to happen for decisions to be written again.
@@ -329,7 +340,7 @@ fn next(status: &TargetStatus, decision: &Decision, now: Timestamp) -> String {
                 .unwrap_or_default()
         ),
         Reason::SignalPartial => {
-            format!("can fall when the {} missing endpoints answer or are gone", seen.missing)
+            format!("can fall when the missing endpoints ({}) answer or are gone", seen.missing)
         }
         Reason::NotEnoughData => format!(
             "can fall when 80 % of the last {} are seen and the newest samples agree",
