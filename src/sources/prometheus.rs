@@ -44,6 +44,8 @@ const LONGEST_RANGE: Duration = Duration::from_secs(3600 + 600);
 const FORGIVEN: Duration = Duration::from_secs(600);
 /// A stamp further ahead of our clock than this is no time of a sample.
 const FUTURE_LIMIT: Duration = Duration::from_secs(3600);
+/// The shortest time from the end of one round to the next.
+const REST: Duration = Duration::from_millis(200);
 /// How often a sleeping task looks for workloads that have begun to use its source.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -140,7 +142,9 @@ impl Poller {
             loop {
                 let began = instant();
                 self.poll().await;
-                self.sleep_until(began + self.pause()).await;
+                // A slow server has some rest, too.
+                let end = (began + self.pause()).max(instant() + REST);
+                self.sleep_until(end).await;
             }
         };
         cancel.run_until_cancelled(work).await;
