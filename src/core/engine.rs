@@ -25,7 +25,7 @@ pub const TICK: Duration = Duration::from_secs(2);
 /// The least time between two evaluations by arrivals of one target.
 pub const ARRIVAL_PAUSE: Duration = Duration::from_millis(50);
 /// How many targets whose wake path is lost are raised to one in a second.
-pub const WAKES_PER_SECOND: u32 = 5;
+pub const WAKES_PER_SECOND: usize = 5;
 /// After how long a hold for lack of knowledge is announced.
 pub const LONG_HOLD: Duration = Duration::from_secs(300);
 
@@ -72,7 +72,7 @@ pub struct Engine {
     published: VecDeque<Published>,
     leader: bool,
     counters: Counters,
-    wakes: (i64, u32),
+    wakes: [Option<Timestamp>; WAKES_PER_SECOND],
 }
 
 impl Engine {
@@ -120,8 +120,8 @@ impl Engine {
         self.deadlines.first().map(|&(at, _, _)| at)
     }
 
-    /// Evaluates every target that is due at `now`. Spurious calls are harmless, and a late call
-    /// evaluates each target once.
+    /// Evaluates every target that is due at `now`. Spurious calls are harmless, and ticks that a late
+    /// call missed are not made up for.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         while let Some(&(at, due, slot)) = self.deadlines.first() {
             if at > now {
@@ -254,7 +254,10 @@ impl Engine {
         }
         workload.next_tick = next;
         let decision = workload.tick(now, may_wake);
-        self.deadlines.insert((next, Due::Tick, slot));
+        if next > now {
+            // At the end of time nothing is due again.
+            self.deadlines.insert((next, Due::Tick, slot));
+        }
         if let Some(decision) = decision {
             self.decided(now, slot, decision);
         }
@@ -273,17 +276,20 @@ impl Engine {
         }
     }
 
-    /// Whether one more target whose wake path is lost may be woken in this second.
+    /// Whether a target whose wake path is lost is to be woken now: only by who may write, and never more
+    /// than [`WAKES_PER_SECOND`] in any second.
     fn may_wake(&mut self, now: Timestamp, slot: u32) -> bool {
-        if !self.at_mut(slot).is_some_and(|workload| workload.sleeps_unheard(now)) {
+        if !self.leader || !self.at_mut(slot).is_some_and(|workload| workload.sleeps_unheard(now)) {
             return false;
         }
-        let second = super::window::second_of(now);
-        if self.wakes.0 != second {
-            self.wakes = (second, 0);
+        let [.., oldest] = self.wakes;
+        if oldest.is_some_and(|oldest| later(oldest, Duration::from_secs(1)) > now) {
+            return false;
         }
-        self.wakes.1 += 1;
-        self.wakes.1 <= WAKES_PER_SECOND
+        self.wakes.rotate_right(1);
+        let [newest, ..] = &mut self.wakes;
+        *newest = Some(now);
+        true
     }
 
     /// Keeps the decision, announces its transitions, asks for a write where one is due, and publishes.
@@ -292,7 +298,7 @@ impl Engine {
         let leader = self.leader;
         let Some(workload) = self.at_mut(slot) else { return };
         let previous = workload.decision.take();
-        let mut notices = transitions(now, previous.as_deref(), &decision);
+        let mut notices = transitions(now, workload, previous.as_deref(), &decision);
         notices.extend(long_hold(now, workload, &decision));
         let write = leader.then(|| write_of(now, workload, &decision)).flatten();
         workload.decision = Some(Arc::new(decision));
@@ -328,6 +334,7 @@ impl Engine {
             }
             WriteOutcome::Refused { status, retry_after } => {
                 workload.retry_at = Some(later(now, *retry_after));
+                workload.forget_own(replicas);
                 Some(Notice {
                     at: now,
                     reason: NoticeReason::WriteFailed,
@@ -337,7 +344,11 @@ impl Engine {
                     ),
                 })
             }
-            WriteOutcome::Conflict | WriteOutcome::Unknown | WriteOutcome::Gone => None,
+            WriteOutcome::Conflict | WriteOutcome::Gone => {
+                workload.forget_own(replicas);
+                None
+            }
+            WriteOutcome::Unknown => None,
         };
         workload.last_write = Some(WriteRecord { at: now, from, replicas, outcome });
         let status = Arc::new(workload.status());
@@ -392,9 +403,6 @@ fn write_of(now: Timestamp, workload: &mut Workload, decision: &Decision) -> Opt
     let replicas = decision.bounded;
     if decision.gate.is_some() || replicas == workload.replicas || !workload.may_ask(now, replicas)
     {
-        if replicas == workload.replicas {
-            workload.pending = None;
-        }
         return None;
     }
     workload.remember_own(replicas);
@@ -439,57 +447,75 @@ fn scaled(now: Timestamp, from: i32, to: i32, numbers: &str) -> Notice {
     Notice { at: now, reason, note: format!("{from} → {to} replicas, {numbers}") }
 }
 
-/// What changed between two decisions that a user wants to hear of.
-fn transitions(now: Timestamp, before: Option<&Decision>, after: &Decision) -> Vec<Notice> {
-    let Some(before) = before else { return Vec::new() };
-    let mut notices = Vec::new();
-    match (before.panic_mode, after.panic_mode) {
-        (None, Some(_)) => notices.push(Notice {
-            at: now,
-            reason: NoticeReason::PanicEntered,
-            note: numbers_of(after),
-        }),
-        (Some(panic), None) => notices.push(Notice {
-            at: now,
-            reason: NoticeReason::PanicLeft,
-            note: format!("high-water mark was {}; {}", panic.high_water, numbers_of(after)),
-        }),
-        _ => {}
-    }
-    notices.extend(signal_transition(now, before, after));
-    notices
+/// What changed since the last notice that a user wants to hear of.
+fn transitions(
+    now: Timestamp,
+    workload: &mut Workload,
+    before: Option<&Decision>,
+    after: &Decision,
+) -> Vec<Notice> {
+    let panic = panic_transition(now, workload, before, after);
+    panic.into_iter().chain(signal_transition(now, workload, after)).collect()
 }
 
-fn signal_transition(now: Timestamp, before: &Decision, after: &Decision) -> Option<Notice> {
+/// Panic that begins with a start or with somebody else's write is a hold that nobody has to hear of.
+fn panic_transition(
+    now: Timestamp,
+    workload: &mut Workload,
+    before: Option<&Decision>,
+    after: &Decision,
+) -> Option<Notice> {
+    let (reason, note) = match (workload.panic_told, after.panic_mode) {
+        (false, Some(_)) if workload.is_panicking_for_load() => {
+            (NoticeReason::PanicEntered, numbers_of(after))
+        }
+        (true, None) => {
+            let high_water =
+                before.and_then(|before| before.panic_mode).map_or(0, |p| p.high_water);
+            let note = format!("high-water mark was {high_water}; {}", numbers_of(after));
+            (NoticeReason::PanicLeft, note)
+        }
+        _ => return None,
+    };
+    workload.panic_told = reason == NoticeReason::PanicEntered;
+    Some(Notice { at: now, reason, note })
+}
+
+fn signal_transition(now: Timestamp, workload: &mut Workload, after: &Decision) -> Option<Notice> {
     use SignalState::{Fresh, Lost, Partial, Starting};
     let observation = &after.observation;
+    let is = observation.signal;
+    if is == Starting || is == workload.signal_told {
+        return None;
+    }
+    workload.signal_told = is;
     let source = observation.source.as_deref().unwrap_or("no source");
     let fault = observation.fault.map_or(String::new(), |fault| format!(" ({})", fault.as_str()));
-    let (reason, note) = match (before.observation.signal, observation.signal) {
-        (was, is) if was == is => return None,
-        (_, Partial) => (
+    let (reason, note) = match is {
+        Partial => (
             NoticeReason::SignalPartial,
             format!("{source}: {} endpoints do not answer{fault}", observation.missing),
         ),
-        (_, Lost) => (
+        Lost => (
             NoticeReason::SignalLost,
             format!(
                 "{source}: nothing heard for {} s{fault}; replicas stay",
                 observation.age.as_secs()
             ),
         ),
-        (Lost | Partial, Fresh) => {
+        Starting | Fresh => {
             (NoticeReason::SignalBack, format!("{source}: every endpoint answers again"))
         }
-        (Starting | Fresh, Fresh) | (_, Starting) => return None,
     };
     Some(Notice { at: now, reason, note })
 }
 
 /// The announcement of a hold for lack of knowledge that has lasted for five minutes, once.
 fn long_hold(now: Timestamp, workload: &mut Workload, decision: &Decision) -> Option<Notice> {
-    let holds = matches!(decision.reason, Reason::SignalLost | Reason::NotEnoughData)
-        && decision.bounded > 0;
+    let holds = matches!(
+        decision.reason,
+        Reason::SignalLost | Reason::SignalPartial | Reason::NotEnoughData
+    ) && decision.bounded > 0;
     if !holds {
         workload.held_since = None;
         workload.hold_announced = false;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Timestamp;
 use super::decider::covered::{Reading, over_alone};
+use super::decider::panic::later;
 use super::decision::{SampleCounts, SignalState};
 use super::event::{self, Sample, SourceFault};
 use super::problem::{Problem, ProblemCode};
@@ -19,6 +20,9 @@ const SLOW_FOR: Duration = Duration::from_secs(300);
 const SLOW_BELOW: f64 = 0.8;
 /// After how many samples in a row that arrived too old the clocks are suspected.
 const SKEWED_ARRIVALS: u32 = 3;
+/// The longest window that is kept: the longest stable window there is. A source whose range is longer
+/// is a configuration error and must not cost memory.
+const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
 /// The least step between two samples whose stamps differ.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -130,18 +134,21 @@ impl Point {
         let event::Reading::Value { seen, missing } = sample.reading else {
             self.base_at.get_or_insert(now);
             self.fault = None;
-            return Recorded::Ok;
+            self.counts.heartbeat += 1;
+            return Recorded::Heartbeat;
         };
         if !is_recordable(seen) || seen < 0.0 {
             self.counts.invalid += 1;
             self.fault = Some(SourceFault::InvalidSample);
             return Recorded::Invalid;
         }
-        self.note_age(sample.age);
         let recorded = match self.time_of(now, sample) {
             Ok(t) => self.record_at(t, seen, missing, spec, ready_at_last_tick),
             Err(refused) => refused,
         };
+        if recorded != Recorded::Heartbeat {
+            self.note_age(sample.age);
+        }
         match recorded {
             Recorded::Ok => {
                 self.newest_value = seen;
@@ -164,12 +171,19 @@ impl Point {
     }
 
     /// The engine time of a sample. Where the source stamps its samples, the stamps tell repeated and late
-    /// ones, so that neither jitter of the network nor a step of the wall clock can.
+    /// ones, so that neither jitter of the network nor a step of the wall clock can. One stamp of the
+    /// future must not silence a source until then: a sample that is younger than the newest one by more
+    /// than the limit is believed whatever its stamp.
     fn time_of(&self, now: Timestamp, sample: &Sample) -> Result<Timestamp, Recorded> {
         let t = now.checked_sub(sample.age).unwrap_or(Timestamp::MIN);
         let Some(stamp) = sample.stamp_ms else { return Ok(t) };
         match (self.newest_stamp_ms, self.newest) {
             (Some(before), _) if stamp == before => Err(Recorded::Heartbeat),
+            (Some(before), Some(newest))
+                if stamp < before && t > later(newest, self.config.stale_after) =>
+            {
+                Ok(t)
+            }
             (Some(before), _) if stamp < before => Err(Recorded::Late),
             (Some(_), Some(newest)) if t <= newest => {
                 Ok(newest.checked_add(STEP).unwrap_or(newest))
@@ -328,5 +342,6 @@ impl Windows {
 
 /// The stable window, or the panic window where a slow source makes that the longer one.
 fn longest_window(config: &PointConfig, spec: &ScalerSpec) -> Duration {
-    spec.stable_window.max(super::decider::covered::effective_panic_window(spec, config))
+    let panic = super::decider::covered::effective_panic_window(spec, config);
+    spec.stable_window.max(panic).min(LONGEST_WINDOW)
 }

@@ -8,6 +8,7 @@ use super::Timestamp;
 use super::config::TargetConfig;
 use super::decider::bounds;
 use super::decider::covered::Reading;
+use super::decider::knative::push_stage;
 use super::decider::panic::later;
 use super::decider::zero::{ZeroInputs, ZeroState};
 use super::decider::{Decider, Outcome};
@@ -69,6 +70,10 @@ pub(crate) struct Workload {
     pub(crate) last_arrival: Option<Timestamp>,
     pub(crate) held_since: Option<Timestamp>,
     pub(crate) hold_announced: bool,
+    /// What users were told last about the signal: fresh, partial or lost.
+    pub(crate) signal_told: SignalState,
+    /// Whether users were told of a panic that goes on.
+    pub(crate) panic_told: bool,
 }
 
 impl Workload {
@@ -100,6 +105,8 @@ impl Workload {
             last_arrival: None,
             held_since: None,
             hold_announced: false,
+            signal_told: SignalState::Fresh,
+            panic_told: false,
         }
     }
 
@@ -142,6 +149,14 @@ impl Workload {
         }
     }
 
+    /// Whether panic was entered because of load, not because of a start or of somebody's write.
+    pub(crate) fn is_panicking_for_load(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| {
+            let panic = live.decider.panic_mode();
+            panic.is_on() && !panic.is_seeded()
+        })
+    }
+
     /// Takes over what the object says. Returns whether anything changed.
     pub(crate) fn observe_replicas(
         &mut self,
@@ -159,7 +174,7 @@ impl Workload {
             return true;
         }
         let changed = replicas != self.replicas;
-        let own = self.own_writes.contains(&Some(replicas));
+        let own = changed && self.recognise_own(replicas);
         self.replicas = replicas;
         if replicas > 0 {
             self.manual_zero = false;
@@ -198,7 +213,7 @@ impl Workload {
     }
 
     fn has_wake_path(&self) -> bool {
-        self.points.iter().any(|point| point.config().visible_at_zero)
+        self.wake_path().next().is_some()
     }
 
     pub(crate) fn observe_rivals(&mut self, now: Timestamp, rivals: Vec<Rival>) {
@@ -282,6 +297,7 @@ impl Workload {
         };
         let mut observation = self.observation(now, point, reading.as_ref(), signal);
         let outcome = match (&reading, signal.state) {
+            _ if may_wake => decider.tick_lost(now, spec, ready, true),
             (None, _) => {
                 let averages = point.bucket_averages(now);
                 let mut outcome = decider.tick_knative(now, spec, ready, averages);
@@ -291,12 +307,7 @@ impl Workload {
                 outcome
             }
             (Some(_), SignalState::Starting) => decider.tick_starting(ready),
-            (Some(_), SignalState::Lost) => {
-                let wake = may_wake
-                    && self.has_wake_path()
-                    && signal.age > point.config().stale_after + self.wake_delay();
-                decider.tick_lost(now, spec, ready, wake)
-            }
+            (Some(_), SignalState::Lost) => decider.tick_lost(now, spec, ready, false),
             (Some(reading), SignalState::Fresh | SignalState::Partial) => {
                 decider.tick_covered(now, spec, ready, reading)
             }
@@ -310,13 +321,27 @@ impl Workload {
         WAKE_DELAY + Duration::from_secs(hash_of(&self.target) % 60)
     }
 
-    /// Whether this tick would wake the target if the engine's budget allows.
+    /// Whether this tick would wake the target if the engine's budget allows: it is at zero, and every
+    /// source that sees it there has been lost for long enough.
     pub(crate) fn sleeps_unheard(&self, now: Timestamp) -> bool {
-        self.live.as_ref().is_some_and(|live| live.decider.desired() == 0)
-            && self.chosen(now).is_some_and(|(point, _, signal)| {
-                signal.state == SignalState::Lost
-                    && signal.age > point.config().stale_after + self.wake_delay()
+        self.replicas == 0
+            && self.live.as_ref().is_some_and(|live| live.decider.desired() == 0)
+            && self.has_wake_path()
+            && self.wake_path().all(|point| {
+                let limit = point.config().stale_after.saturating_add(self.wake_delay());
+                point.signal(now, None).age > limit
             })
+    }
+
+    /// The points that see demand while no pod runs.
+    fn wake_path(&self) -> impl Iterator<Item = &Point> {
+        self.points.iter().filter(|point| point.config().visible_at_zero)
+    }
+
+    fn hears_wake_path(&self, now: Timestamp) -> bool {
+        self.wake_path().any(|point| {
+            matches!(point.signal(now, None).state, SignalState::Fresh | SignalState::Partial)
+        })
     }
 
     fn observation(
@@ -386,29 +411,34 @@ impl Workload {
     ) -> Decision {
         let config = self.config.clone();
         let spec = &config.spec;
+        let mut stages = outcome.stages;
+        let wanted = self.kept_unheard(outcome.wants.is_some(), outcome.desired);
+        push_stage(&mut stages, Stage::Knowledge, outcome.desired, wanted, || {
+            format!("nothing is lowered without data: keeps {wanted}")
+        });
         let bounded = bounds::apply(
             spec,
             config.bounds,
             config.semantics,
             live.zero.is_initialised(),
-            outcome.desired,
+            wanted,
         );
-        let mut stages = outcome.stages;
         stages.extend(bounded.stages);
         let mut reason = bounded.reason.unwrap_or(outcome.reason);
         let mut pods = bounded.pods;
-        let unknown = pods < 0;
-        if unknown {
+        if pods < 0 {
             pods = self.replicas;
         } else {
-            let min_ready = if live.zero.is_initialised() {
-                config.bounds.min.max(1)
+            let min_ready = self.min_ready(live.zero.is_initialised());
+            // What is only kept for lack of data does not count as wanted.
+            let wished = if wanted == outcome.desired {
+                pods
             } else {
-                config.bounds.min.max(spec.initial_scale)
+                outcome.desired.max(config.bounds.min)
             };
-            live.zero.observe(now, pods, self.pods.ready, min_ready, spec.stable_window);
+            live.zero.observe(now, wished, self.pods.ready, min_ready, spec.stable_window);
             if pods == 0 {
-                (pods, reason) = live.zero.to_zero(now, &self.zero_inputs());
+                (pods, reason) = live.zero.to_zero(now, &self.zero_inputs(now));
                 if pods != 0 {
                     stages.push(StageRecord {
                         stage: Stage::Zero,
@@ -419,7 +449,7 @@ impl Workload {
                 }
             }
         }
-        if reason == Reason::NoWakePath {
+        if reason == Reason::NoWakePath && !self.has_wake_path() {
             self.problems.push(no_wake_path());
         }
         if reason == Reason::StableDemand && pods == self.replicas {
@@ -445,15 +475,40 @@ impl Workload {
         }
     }
 
-    fn zero_inputs(&self) -> ZeroInputs<'_> {
+    /// What the default mode wants without data: what was desired, but no less than what runs, because a
+    /// wish that could not be written in time is not knowledge.
+    fn kept_unheard(&self, heard: bool, desired: i32) -> i32 {
+        if !heard && self.config.semantics == Semantics::Default {
+            desired.max(self.replicas)
+        } else {
+            desired
+        }
+    }
+
+    /// The ready pods from which on the target counts as active, and as having reached its initial scale.
+    /// A ceiling below the initial scale is all that can be reached, but for Knative's semantics, where
+    /// the initial scale wins.
+    fn min_ready(&self, initialised: bool) -> i32 {
+        let (bounds, initial) = (self.config.bounds, self.config.spec.initial_scale);
+        if initialised {
+            bounds.min.max(1)
+        } else if bounds.max > 0 && self.config.semantics == Semantics::Default {
+            bounds.min.max(initial.min(bounds.max))
+        } else {
+            bounds.min.max(initial)
+        }
+    }
+
+    fn zero_inputs(&self, now: Timestamp) -> ZeroInputs<'_> {
         let config = &*self.config;
         let counts_items =
             matches!(config.spec.metric, ScalingMetric::Events | ScalingMetric::Backlog);
-        let waiting = self.points.first().map_or(0.0, Point::newest_value);
+        let waiting = self.chosen(now).map_or(0.0, |(point, _, _)| point.newest_value());
         ZeroInputs {
             config: &config.zero,
             stable_window: config.spec.stable_window,
             has_wake_path: self.has_wake_path(),
+            wake_path_heard: self.hears_wake_path(now),
             nothing_waits: !counts_items || waiting <= f64::from(config.zero.activation_value),
             replicas: self.replicas,
         }
@@ -482,6 +537,25 @@ impl Workload {
         self.own_writes.rotate_right(1);
         if let Some(slot) = self.own_writes.first_mut() {
             *slot = Some(replicas);
+        }
+    }
+
+    /// Whether a value that was just observed is one that we wrote. It and what we wrote before it are
+    /// forgotten: whoever writes them from now on is somebody else.
+    fn recognise_own(&mut self, replicas: i32) -> bool {
+        let Some(age) = self.own_writes.iter().position(|own| *own == Some(replicas)) else {
+            return false;
+        };
+        for slot in self.own_writes.iter_mut().skip(age) {
+            *slot = None;
+        }
+        true
+    }
+
+    /// Forgets a value that was refused: whoever writes it is somebody else.
+    pub(crate) fn forget_own(&mut self, replicas: i32) {
+        if let Some(slot) = self.own_writes.iter_mut().find(|own| **own == Some(replicas)) {
+            *slot = None;
         }
     }
 
@@ -529,11 +603,12 @@ fn make_points(now: Timestamp, config: &TargetConfig) -> Vec<Point> {
         .collect()
 }
 
-/// Whether writing was not allowed before and is now.
+/// Whether raising or lowering was not allowed before and is now.
 fn resumes(old: &TargetConfig, new: &TargetConfig) -> bool {
-    let writes =
-        |config: &TargetConfig| config.consent == Consent::Managed && config.mode == Mode::Apply;
-    writes(new) && !writes(old)
+    let writes = |config: &TargetConfig, wanted| {
+        config.consent == Consent::Managed && config.mode.allows(1, wanted)
+    };
+    [0, 2].into_iter().any(|wanted| writes(new, wanted) && !writes(old, wanted))
 }
 
 fn zero_rule(reason: Reason) -> &'static str {

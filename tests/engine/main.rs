@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "a test ends where it fails")]
 
 mod properties;
+mod review;
 mod scenarios;
 mod windows;
 mod world;

@@ -29,6 +29,8 @@ pub(crate) struct World {
     starting: VecDeque<(Timestamp, i32)>,
     /// Every write that was asked for: when, and how many replicas.
     pub(crate) writes: Vec<(Timestamp, i32)>,
+    /// The `resourceVersion` that each write demanded.
+    pub(crate) preconditions: Vec<String>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) decisions: Vec<Arc<Decision>>,
     pub(crate) status: Option<Arc<TargetStatus>>,
@@ -76,6 +78,7 @@ impl World {
             pod_start: Duration::ZERO,
             starting: VecDeque::new(),
             writes: Vec::new(),
+            preconditions: Vec::new(),
             notices: Vec::new(),
             decisions: Vec::new(),
             status: None,
@@ -100,6 +103,11 @@ impl World {
 
     /// Somebody sets the replicas.
     pub(crate) fn observe(&mut self, replicas: i32) {
+        self.observe_as(replicas, false);
+    }
+
+    /// What the object says; `newly_created` where it was created while we watched.
+    pub(crate) fn observe_as(&mut self, replicas: i32, newly_created: bool) {
         self.version += 1;
         self.replicas = replicas;
         let (target, version) = (self.target.clone(), self.version.to_string());
@@ -107,7 +115,7 @@ impl World {
             target,
             replicas,
             resource_version: version.into(),
-            newly_created: false,
+            newly_created,
         });
     }
 
@@ -115,6 +123,28 @@ impl World {
         let pods = PodCounts { ready: self.ready, ..PodCounts::default() };
         let target = self.target.clone();
         self.tell(Event::PodsObserved { target, pods });
+    }
+
+    /// Somebody sets the replicas, and the pods follow at once.
+    pub(crate) fn set_pods(&mut self, replicas: i32) {
+        self.observe(replicas);
+        self.ready = replicas;
+        self.observe_pods();
+    }
+
+    /// The newest `resourceVersion`.
+    pub(crate) fn version(&self) -> String {
+        self.version.to_string()
+    }
+
+    /// How often `reason` was announced.
+    pub(crate) fn announced(&self, reason: &str) -> usize {
+        self.reasons().iter().filter(|announced| **announced == reason).count()
+    }
+
+    /// How many writes since `since`.
+    pub(crate) fn written_since(&self, since: Timestamp) -> usize {
+        self.writes.iter().filter(|(at, _)| *at >= since).count()
     }
 
     /// A complete sample of the source `source`.
@@ -192,7 +222,10 @@ impl World {
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Announce { notice, .. } => self.notices.push(notice),
-                Action::Write { replicas, .. } => self.write(replicas),
+                Action::Write { replicas, resource_version, .. } => {
+                    self.preconditions.push(resource_version.to_string());
+                    self.write(replicas);
+                }
             }
         }
     }

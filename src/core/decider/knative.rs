@@ -80,7 +80,7 @@ pub(super) fn demand_stages(spec: &ScalerSpec, demand: &Demand) -> Vec<StageReco
 }
 
 /// Records a stage that changed the number.
-pub(super) fn push_stage(
+pub(in crate::core) fn push_stage(
     stages: &mut Vec<StageRecord>,
     stage: Stage,
     before: i32,

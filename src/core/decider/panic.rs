@@ -13,12 +13,13 @@ use super::super::decision::PanicRecord;
 pub struct PanicMode {
     since: Option<Timestamp>,
     high_water: i32,
+    seeded: bool,
 }
 
 impl PanicMode {
     /// In panic since `now` if there is more than one pod; the pods are the high-water mark.
     pub fn seeded(now: Timestamp, pods: i32) -> Self {
-        Self { since: (pods > 1).then_some(now), high_water: pods }
+        Self { since: (pods > 1).then_some(now), high_water: pods, seeded: true }
     }
 
     /// Whether the mode is on.
@@ -29,6 +30,12 @@ impl PanicMode {
     /// Enters or extends panic mode.
     pub fn enter(&mut self, now: Timestamp) {
         self.since = Some(now);
+        self.seeded = false;
+    }
+
+    /// Whether no load has asked for it since [`PanicMode::seeded`].
+    pub fn is_seeded(&self) -> bool {
+        self.seeded
     }
 
     /// Leaves panic mode if it has lasted for more than `stable_window` since the last evaluation over the

@@ -40,6 +40,8 @@ pub struct ZeroInputs<'a> {
     pub stable_window: Duration,
     /// Whether something would wake the target from zero.
     pub has_wake_path: bool,
+    /// Whether that something is heard now; nothing goes to zero that could not be woken at once.
+    pub wake_path_heard: bool,
     /// Whether the newest sample shows no work at all; always true where windows alone decide.
     pub nothing_waits: bool,
     /// `spec.replicas`.
@@ -80,6 +82,9 @@ impl ZeroState {
         let (floor, reason) = Self::floor(inputs.config, inputs.has_wake_path);
         if floor > 0 || inputs.replicas == 0 {
             return (floor, reason);
+        }
+        if !inputs.wake_path_heard {
+            return (1, Reason::NoWakePath);
         }
         let pending = (inputs.replicas.min(1), Reason::ScaleToZeroPending);
         let passed = |span| later(self.since, span) <= now;

@@ -87,8 +87,8 @@ impl<T: Copy> Ring<T> {
     }
 }
 
-/// Whole seconds of a duration, rounded up, at least 1.
+/// Whole seconds of a duration, rounded up, at least 1; saturates.
 pub fn whole_seconds(duration: std::time::Duration) -> usize {
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     usize::try_from(seconds.max(1)).unwrap_or(usize::MAX)
 }
