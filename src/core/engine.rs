@@ -406,12 +406,12 @@ fn write_of(now: Timestamp, workload: &mut Workload, decision: &Decision) -> Opt
         return None;
     }
     workload.remember_own(replicas);
-    workload.pending = Some(PendingWrite {
+    workload.pending = Some(Box::new(PendingWrite {
         replicas,
         from: workload.replicas,
         asked_at: now,
         note: numbers_of(decision),
-    });
+    }));
     Some(Action::Write {
         target: workload.target.clone(),
         replicas,

@@ -58,7 +58,8 @@ pub(crate) struct Workload {
     pub(crate) pods: PodCounts,
     #[expect(clippy::rc_buffer, reason = "shared with the status as it is")]
     pub(crate) rivals: Arc<Vec<Rival>>,
-    pub(crate) pending: Option<PendingWrite>,
+    /// Boxed because few targets have one at a time.
+    pub(crate) pending: Option<Box<PendingWrite>>,
     own_writes: [Option<i32>; OWN_WRITES],
     pub(crate) retry_at: Option<Timestamp>,
     pub(crate) last_write: Option<WriteRecord>,

@@ -154,3 +154,24 @@ fn what_is_not_a_number_leaves_no_trace() {
     assert!(close(covered.average(seconds(10)).low, 1.0));
     assert!(close(buckets.average(at(4000)), 0.4), "the holes inside are Knative's zeros");
 }
+
+#[test]
+fn upper_ends_are_kept_as_long_as_they_differ() {
+    let mut window = CoveredSeconds::new(seconds(10), seconds(3));
+    let mut naive = Vec::new();
+    for second in 0..100_i64 {
+        let high = if matches!(second, 12 | 20..=23 | 60) { 9.0 } else { 3.0 };
+        window.record(at(second * 1000), 3.0, high, false);
+        naive.push(high);
+        let last = naive.iter().rev().take(10);
+        let expected = last.clone().sum::<f64>() / last.count() as f64;
+        let average = window.average(seconds(10));
+        assert_eq!(average.low, 3.0, "{second} s");
+        assert!((average.high - expected).abs() < 1e-6, "{second} s: {average:?}");
+        if second == 65 {
+            window.resize(seconds(20), seconds(3));
+            assert!(window.average(seconds(10)).high > 3.0, "a resize keeps both ends");
+            window.resize(seconds(10), seconds(3));
+        }
+    }
+}

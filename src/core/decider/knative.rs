@@ -62,7 +62,7 @@ impl Decider {
 /// The records of demand, rate limit and activation scale.
 pub(super) fn demand_stages(spec: &ScalerSpec, demand: &Demand) -> Vec<StageRecord> {
     let wanted = saturating_i32(demand.wants.stable);
-    let mut stages = Vec::with_capacity(2);
+    let mut stages = Vec::new();
     push_stage(&mut stages, Stage::RateLimit, wanted, demand.stable_limited, || {
         if demand.stable_limited < wanted {
             format!("max-scale-up-rate {} allows {}", spec.max_scale_up_rate, demand.limit.up)

@@ -50,9 +50,9 @@ pub struct CoveredAverage {
     pub covered_s: u32,
 }
 
+/// What is known of one second; both ends are NaN where nothing is.
 #[derive(Clone, Copy, Debug)]
 struct Second {
-    /// NaN marks a second without data; recorded values are finite.
     low: f64,
     high: f64,
 }
@@ -64,7 +64,13 @@ const UNCOVERED: Second = Second { low: f64::NAN, high: f64::NAN };
 /// Time is that of the samples; nothing here reads or is given a clock.
 #[derive(Clone, Debug)]
 pub struct CoveredSeconds {
-    seconds: Ring<Second>,
+    /// NaN marks a second without data; recorded values are finite.
+    lows: Ring<f64>,
+    /// The upper ends, while there is a second in the ring whose ends may differ; else they are the lower
+    /// ones. Most targets answer completely all the time, and this is half of a window's memory.
+    highs: Option<Ring<f64>>,
+    /// The newest second whose ends differ, while `highs` is there.
+    last_partial: i64,
     /// Samples whose time lies in each second, saturating.
     samples: Ring<u8>,
     /// The longest gap in seconds that a sample covers, ≥ 1.
@@ -81,7 +87,9 @@ impl CoveredSeconds {
     pub fn new(window: Duration, stale_after: Duration) -> Self {
         let n = whole_seconds(window);
         Self {
-            seconds: Ring::new(n, UNCOVERED),
+            lows: Ring::new(n, f64::NAN),
+            highs: None,
+            last_partial: 0,
             samples: Ring::new(n, 0),
             cap_s: i64::try_from(whole_seconds(stale_after)).unwrap_or(i64::MAX),
             newest: None,
@@ -106,8 +114,8 @@ impl CoveredSeconds {
         self.cap_s
     }
 
-    /// Records the load interval [`low`, `high`] of the whole workload at time `t`; `over` says whether it
-    /// asks for panic on its own.
+    /// Records the load interval [`low`, `high`], `low` ≤ `high`, of the whole workload at time `t`; `over`
+    /// says whether it asks for panic on its own.
     pub fn record(&mut self, t: Timestamp, low: f64, high: f64, over: bool) -> Recorded {
         if !(is_recordable(low) && is_recordable(high)) {
             return Recorded::Invalid;
@@ -130,6 +138,9 @@ impl CoveredSeconds {
         if let Some(count) = self.samples.slot_mut(at) {
             *count = count.saturating_add(1);
         }
+        if self.highs.is_some() && at - self.last_partial >= self.lows.span() {
+            self.highs = None;
+        }
         self.newest = Some(t);
         self.kept.rotate_right(1);
         if let Some(slot) = self.kept.first_mut() {
@@ -142,7 +153,7 @@ impl CoveredSeconds {
         self.sum_in_last.low += low;
         self.sum_in_last.high += high;
         self.count_in_last += 1.0;
-        self.seconds.set(
+        self.set(
             at,
             Second {
                 low: self.sum_in_last.low / self.count_in_last,
@@ -151,9 +162,25 @@ impl CoveredSeconds {
         );
     }
 
+    fn second(&self, j: i64) -> Second {
+        let low = self.lows.at(j, f64::NAN);
+        Second { low, high: self.highs.as_ref().map_or(low, |highs| highs.at(j, low)) }
+    }
+
+    fn set(&mut self, j: i64, second: Second) {
+        if second.high > second.low {
+            self.highs.get_or_insert_with(|| self.lows.clone());
+            self.last_partial = j;
+        }
+        self.lows.set(j, second.low);
+        if let Some(highs) = &mut self.highs {
+            highs.set(j, second.high);
+        }
+    }
+
     fn cover(&mut self, from: i64, to: i64, low: f64, high: f64) {
-        for j in from.max(to - self.seconds.span() + 1)..=to {
-            self.seconds.set(j, Second { low, high });
+        for j in from.max(to - self.lows.span() + 1)..=to {
+            self.set(j, Second { low, high });
             self.samples.set(j, 0);
         }
         self.sum_in_last = Second { low, high };
@@ -161,8 +188,8 @@ impl CoveredSeconds {
     }
 
     fn uncover(&mut self, from: i64, to: i64) {
-        for j in from.max(to - self.seconds.span() + 1)..=to {
-            self.seconds.set(j, UNCOVERED);
+        for j in from.max(to - self.lows.span() + 1)..=to {
+            self.set(j, UNCOVERED);
             self.samples.set(j, 0);
         }
     }
@@ -170,7 +197,7 @@ impl CoveredSeconds {
     /// The seconds of a window of `window` that ends at the newest covered second.
     fn span_of(&self, window: Duration) -> Option<std::ops::RangeInclusive<i64>> {
         let last = second_of(self.newest?);
-        let n = i64::try_from(whole_seconds(window)).unwrap_or(i64::MAX).min(self.seconds.span());
+        let n = i64::try_from(whole_seconds(window)).unwrap_or(i64::MAX).min(self.lows.span());
         Some(last - n + 1..=last)
     }
 
@@ -179,7 +206,7 @@ impl CoveredSeconds {
         let Some(span) = self.span_of(window) else { return CoveredAverage::default() };
         let (mut low, mut high, mut covered_s) = (0.0, 0.0, 0_u32);
         for j in span {
-            let second = self.seconds.at(j, UNCOVERED);
+            let second = self.second(j);
             if !second.low.is_nan() {
                 low += second.low;
                 high += second.high;
@@ -200,7 +227,7 @@ impl CoveredSeconds {
         let mut weight = coefficient;
         let (mut low, mut high, mut weights, mut covered_s) = (0.0, 0.0, 0.0, 0_u32);
         for j in span.rev() {
-            let second = self.seconds.at(j, UNCOVERED);
+            let second = self.second(j);
             if !second.low.is_nan() {
                 low += second.low * weight;
                 high += second.high * weight;
@@ -222,7 +249,7 @@ impl CoveredSeconds {
         let Some(span) = self.span_of(window) else { return CoveredAverage::default() };
         let (mut low, mut high, mut count) = (0.0, 0.0, 0.0);
         for j in span.rev().step_by(whole_seconds(range)) {
-            let second = self.seconds.at(j, UNCOVERED);
+            let second = self.second(j);
             if !second.low.is_nan() {
                 low += second.low;
                 high += second.high;
@@ -246,20 +273,12 @@ impl CoveredSeconds {
     pub fn resize(&mut self, window: Duration, stale_after: Duration) {
         self.cap_s = i64::try_from(whole_seconds(stale_after)).unwrap_or(i64::MAX);
         let n = whole_seconds(window);
-        if n == self.seconds.len() {
+        if n == self.lows.len() {
             return;
         }
-        let mut seconds = Ring::new(n, UNCOVERED);
-        let mut samples = Ring::new(n, 0);
-        if let Some(last) = self.newest.map(second_of) {
-            let kept = self.seconds.span().min(seconds.span());
-            for j in last - kept + 1..=last {
-                seconds.set(j, self.seconds.at(j, UNCOVERED));
-                samples.set(j, self.samples.at(j, 0));
-            }
-        }
-        self.seconds = seconds;
-        self.samples = samples;
+        self.lows = self.lows.resized(n, f64::NAN, self.newest);
+        self.highs = self.highs.as_ref().map(|highs| highs.resized(n, f64::NAN, self.newest));
+        self.samples = self.samples.resized(n, 0, self.newest);
     }
 }
 

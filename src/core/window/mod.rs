@@ -82,6 +82,18 @@ impl<T: Copy> Ring<T> {
         }
     }
 
+    /// A ring of `len` slots with the newest values of this one up to `newest`, and `fill` elsewhere.
+    fn resized(&self, len: usize, fill: T, newest: Option<Timestamp>) -> Self {
+        let mut ring = Self::new(len, fill);
+        if let Some(last) = newest.map(second_of) {
+            let kept = self.span().min(ring.span());
+            for j in last - kept + 1..=last {
+                ring.set(j, self.at(j, fill));
+            }
+        }
+        ring
+    }
+
     pub(crate) fn fill(&mut self, value: T) {
         self.slots.fill(value);
     }
