@@ -163,11 +163,11 @@ fn upper_ends_are_kept_as_long_as_they_differ() {
         let high = if matches!(second, 12 | 20..=23 | 60) { 9.0 } else { 3.0 };
         window.record(at(second * 1000), 3.0, high, false);
         naive.push(high);
-        let last = naive.iter().rev().take(10);
-        let expected = last.clone().sum::<f64>() / last.count() as f64;
+        let last: Vec<f64> = naive.iter().rev().take(10).copied().collect();
+        let expected = last.iter().sum::<f64>() / f64::from(u8::try_from(last.len()).expect("ten"));
         let average = window.average(seconds(10));
-        assert_eq!(average.low, 3.0, "{second} s");
-        assert!((average.high - expected).abs() < 1e-6, "{second} s: {average:?}");
+        assert!(close(average.low, 3.0), "{second} s: {average:?}");
+        assert!(close(average.high, expected), "{second} s: {average:?}");
         if second == 65 {
             window.resize(seconds(20), seconds(3));
             assert!(window.average(seconds(10)).high > 3.0, "a resize keeps both ends");
