@@ -40,14 +40,21 @@ fn all(town: &Arc<Town>) -> Vec<Scenario> {
     for source in [Source::Scrape, Source::Prometheus1, Source::Prometheus15] {
         let name = format!("request rate, {}", source.name());
         all.push(scenario(town, &name, move |town| scenarios::request_rate(town, source)));
+        let named = |name: &str| format!("{name}, {}", source.name());
+        all.push(scenario(town, &named("scale down"), move |town| {
+            scenarios::scale_down(town, source)
+        }));
+        all.push(scenario(town, &named("min and max"), move |town| {
+            scenarios::min_and_max(town, source)
+        }));
+        all.push(scenario(town, &named("rolling update"), move |town| {
+            scenarios::rolling_update(town, source)
+        }));
     }
-    all.push(scenario(town, "scale down", scenarios::scale_down));
-    all.push(scenario(town, "min and max", scenarios::min_and_max));
     all.push(scenario(town, "initial scale", scenarios::initial_scale));
     all.push(scenario(town, "activation scale", scenarios::activation_scale));
     all.push(scenario(town, "edits while running", scenarios::edits));
     all.push(scenario(town, "one name in two namespaces", scenarios::two_namespaces));
-    all.push(scenario(town, "rolling update", scenarios::rolling_update));
     all.push(scenario(town, "HPA comes and goes", scenarios::rival));
     all.push(scenario(town, "observe and paused", scenarios::modes));
     all.push(scenario(town, "no consent", scenarios::no_consent));

@@ -97,15 +97,15 @@ pub(super) async fn request_rate(town: Arc<Town>, source: Source) {
 }
 
 /// Scale-down waits for the delay and then follows the rate.
-pub(super) async fn scale_down(town: Arc<Town>) {
+pub(super) async fn scale_down(town: Arc<Town>, source: Source) {
     let more = [
         ("autoscaling.knative.dev/scale-down-delay", "10s"),
         ("podswell.dev/max-scale-down-rate", "1.5"),
     ];
-    let workload = town.workload("down", "delayed", Source::Scrape, 1, &more).await;
+    let workload = town.workload("down", source.name(), source, 1, &more).await;
     let load = workload.load(Level::Held(60));
     workload.reaches(9).await;
-    tokio::time::sleep(Source::Scrape.window() * 2).await;
+    workload.settles(9, source.window() + Duration::from_secs(5)).await;
     load.set(Level::Idle);
     workload.stays(9, Duration::from_secs(9)).await;
     let mut seen = vec![9];
@@ -125,10 +125,10 @@ pub(super) async fn scale_down(town: Arc<Town>) {
     workload.says("one stays", |status| reason(status) == "NoWakePath").await;
 }
 
-pub(super) async fn min_and_max(town: Arc<Town>) {
+pub(super) async fn min_and_max(town: Arc<Town>, source: Source) {
     let more =
         [("autoscaling.knative.dev/min-scale", "2"), ("autoscaling.knative.dev/max-scale", "3")];
-    let workload = town.workload("bounds", "bounded", Source::Scrape, 1, &more).await;
+    let workload = town.workload("bounds", source.name(), source, 1, &more).await;
     workload.reaches(2).await;
     let load = workload.load(Level::Held(FIVE_PODS));
     workload.reaches(3).await;
@@ -199,26 +199,30 @@ pub(super) async fn two_namespaces(town: Arc<Town>) {
     tokio::join!(large.stays(5, CALM), small.stays(1, CALM));
 }
 
-/// A rolling update under load changes nothing.
-pub(super) async fn rolling_update(town: Arc<Town>) {
-    let workload = town.workload("rollout", "updated", Source::Scrape, 1, &[]).await;
+/// A rolling update under load lowers nothing, and what its surge may add is gone afterwards.
+pub(super) async fn rolling_update(town: Arc<Town>, source: Source) {
+    let workload = town.workload("rollout", source.name(), source, 1, &[]).await;
     let _load = workload.load(Level::Held(FIVE_PODS));
     workload.reaches(5).await;
-    workload.stays(5, Source::Scrape.window() * 2).await;
+    workload.settles(5, source.window() + Duration::from_secs(5)).await;
     workload.deployment.annotate_pods("version", Some("2")).await.expect("start a rollout");
     let rolled_out = async {
         eventually(LIMIT, "the rollout is complete", || async {
             let deployment = workload.deployment.get().await.map_err(|error| error.to_string())?;
             let status = deployment.status.unwrap_or_default();
+            let wanted = deployment.spec.and_then(|spec| spec.replicas);
             let done = status.observed_generation == deployment.metadata.generation
-                && status.updated_replicas == Some(5)
-                && status.replicas == Some(5)
-                && status.ready_replicas == Some(5);
+                && status.updated_replicas == wanted
+                && status.replicas == wanted
+                && status.ready_replicas == wanted;
             if done { Ok(()) } else { Err(format!("{status:?}")) }
         })
         .await;
     };
-    tokio::join!(rolled_out, workload.stays(5, Source::Scrape.window() + CALM * 2));
+    let span = source.window() + CALM * 2;
+    let what = "a rollout lowers nothing";
+    tokio::join!(rolled_out, workload.holds(span, what, |replicas| replicas >= 5));
+    workload.settles(5, CALM).await;
 }
 
 /// While an HPA has the same target nothing is written, and its name is told.
