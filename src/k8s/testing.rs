@@ -162,6 +162,9 @@ pub(super) fn toy_resolver(inputs: &Inputs<'_>) -> Option<Resolved> {
         let mode = annotations.get(MODE).and_then(|text| Mode::parse(text)).unwrap_or_default();
         config.mode = config.mode.strictest(mode);
     }
+    if inputs.process.freeze {
+        config.mode = Mode::Paused;
+    }
     let wiring = Wiring { sources: inputs.sources.keys().cloned().collect(), ..Wiring::default() };
     Some(Resolved { config, wiring })
 }

@@ -86,6 +86,9 @@ pub trait ConfigReader: Send + 'static {
     /// What is wrong with it, as a lower-case fragment; then the last good one stays.
     fn process(&mut self, data: &BTreeMap<String, String>) -> Result<ProcessSettings, String>;
 
+    /// Whether the ConfigMap `podswell` asks for a freeze, whatever else stands in it.
+    fn asks_for_freeze(&self, data: &BTreeMap<String, String>) -> bool;
+
     /// Reads `podswell-sources`; empty when it does not exist. Each source stands alone, so a bad one
     /// is the reader's to keep and to report: the problems go to every target.
     fn sources(
@@ -357,7 +360,13 @@ impl Watches {
                     self.index.change_settings(|settings| settings.process = process);
                     Vec::new()
                 }
-                Err(why) => vec![invalid(name, why)],
+                Err(why) => {
+                    // A freeze is an emergency stop: it counts whatever else is wrong beside it.
+                    if self.context.reader.asks_for_freeze(&data) {
+                        self.index.change_settings(|settings| settings.process.freeze = true);
+                    }
+                    vec![invalid(name, why)]
+                }
             },
             _ => {
                 let (sources, problems) = self.context.reader.sources(&data);

@@ -37,6 +37,10 @@ impl ConfigReader for Reader {
         process_settings(&self.flags, data)
     }
 
+    fn asks_for_freeze(&self, data: &BTreeMap<String, String>) -> bool {
+        data.get("freeze").is_some_and(|text| !means_false(text.trim()))
+    }
+
     fn sources(
         &mut self,
         data: &BTreeMap<String, String>,

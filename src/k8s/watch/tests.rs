@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use super::super::testing::{Asked, CLASS, HandClock, Journal, Reply, api_server, toy_resolver};
 use super::*;
 use crate::core::event::Event;
+use crate::core::policy::Mode;
 use crate::core::target::TargetId;
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
@@ -29,8 +30,14 @@ impl ConfigReader for ToyReader {
     }
 
     fn process(&mut self, data: &BTreeMap<String, String>) -> Result<ProcessSettings, String> {
-        let freeze = data.get("freeze").is_some_and(|text| text == "true");
-        Ok(ProcessSettings { freeze, ..ProcessSettings::default() })
+        if data.contains_key("bad") {
+            return Err("bad: unknown key".to_owned());
+        }
+        Ok(ProcessSettings { freeze: self.asks_for_freeze(data), ..ProcessSettings::default() })
+    }
+
+    fn asks_for_freeze(&self, data: &BTreeMap<String, String>) -> bool {
+        data.get("freeze").is_some_and(|text| text == "true")
     }
 
     fn sources(
@@ -89,7 +96,9 @@ impl Bench {
         for _ in 0..count {
             told.push(match self.events.recv().await.unwrap() {
                 Event::TargetApplied { target, config } => {
-                    format!("{target} applied {} {}", config.spec.target, config.problems.len())
+                    let frozen = if config.mode == Mode::Paused { " frozen" } else { "" };
+                    let problems = config.problems.len();
+                    format!("{target} applied {} {problems}{frozen}", config.spec.target)
                 }
                 Event::TargetDeleted { target } => format!("{target} deleted"),
                 Event::PodsObserved { target, pods } => format!("{target} ready {}", pods.ready),
@@ -310,6 +319,25 @@ async fn a_bad_config_map_leaves_the_last_good_one_in_force() {
         told = bench.told(1).await;
     }
     assert_eq!(told[0], "shop/web applied 7 1", "the old value, and a problem that says so");
+}
+
+#[tokio::test]
+async fn a_freeze_counts_whatever_else_is_wrong_beside_it() {
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "podswell-system", "name": CONFIG_PODSWELL, "resourceVersion": "1"},
+        "data": {"freeze": "true", "bad": "key"}});
+    let mut bench = Bench::new(move |asked| {
+        let of_config = asked.query.contains("metadata.name%3Dpodswell&")
+            || asked.query.ends_with("metadata.name%3Dpodswell");
+        match (asked.path.as_str(), is_watch(asked)) {
+            (DEPLOYMENTS, false) => Some(list(&[deployment("web", 1)])),
+            (CONFIG_MAPS, false) if of_config => Some(list(std::slice::from_ref(&config))),
+            _ => None,
+        }
+    });
+    bench.synced().await;
+    let told = bench.told(3).await;
+    assert_eq!(told[0], "shop/web applied 100 1 frozen");
 }
 
 #[tokio::test]

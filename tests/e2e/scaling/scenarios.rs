@@ -365,8 +365,11 @@ pub(super) async fn killed_and_restarted(town: &Arc<Town>) {
     town.podswell.write().await.kill();
     tokio::time::sleep(Duration::from_secs(3)).await;
     town.podswell.write().await.restart().await;
-    let stay = workloads.iter().map(|workload| workload.stays(5, Duration::from_secs(75)));
-    futures::future::join_all(stay).await;
+    let what = "a restart lowers nothing";
+    let holds = workloads
+        .iter()
+        .map(|workload| workload.holds(Duration::from_secs(75), what, |replicas| replicas >= 5));
+    futures::future::join_all(holds).await;
     let metrics = town.podswell.read().await.metrics().await;
     assert!(metrics.contains("podswell_pods_desired"), "{metrics}");
 }
