@@ -240,6 +240,10 @@ impl ConfigReader for Reader {
         Ok(ProcessSettings::default())
     }
 
+    fn asks_for_freeze(&self, _: &BTreeMap<String, String>) -> bool {
+        false
+    }
+
     fn sources(
         &mut self,
         _: &BTreeMap<String, String>,
