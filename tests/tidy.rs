@@ -205,6 +205,7 @@ fn metrics_page() -> String {
     metrics.decided(Reason::Steady);
     metrics.wrote(&WriteOutcome::Written, Duration::ZERO);
     metrics.violated("test");
+    metrics.set_notices(Box::new(|| vec![("Written", 1)]));
     let reading = Reading::Value { seen: 1.0, missing: 0 };
     let (target, source, age) =
         (TargetId::deployment("shop", "checkout"), SourceName::from("scrape"), Duration::ZERO);

@@ -104,6 +104,7 @@ impl<O: Outlet> EngineTask<O> {
             self.engine.handle_timeout(now);
             self.metrics.ticked(since(now, self.clock.now()));
         }
+        self.metrics.set_unknown_samples(self.engine.counters().unknown_samples);
         self.publish();
         self.act();
     }
@@ -129,12 +130,37 @@ impl<O: Outlet> EngineTask<O> {
             return;
         }
         self.metrics.decided(decision.gate.unwrap_or(decision.reason));
+        self.check(&status.target, decision);
         log_decision(&status.target, decision);
+    }
+
+    /// What must hold of every decision, whatever came in. A violation is a bug: it is counted, said
+    /// once for each decision, and what follows from it is not written.
+    fn check(&self, target: &TargetId, decision: &Decision) {
+        let seen = &decision.observation;
+        let averages = [seen.stable, seen.stable_high, seen.panic];
+        for (site, broken) in [
+            ("decision-negative", decision.bounded < 0),
+            ("average-not-finite", averages.iter().flatten().any(|mean| !mean.is_finite())),
+        ] {
+            if broken {
+                self.metrics.violated(site);
+                tracing::error!(
+                    target.namespace = &*target.namespace,
+                    target.name = &*target.name,
+                    site,
+                    "invariant violated, please report"
+                );
+            }
+        }
     }
 
     fn act(&mut self) {
         while let Some(action) = self.engine.poll_action() {
             match action {
+                Action::Write { replicas, .. } if replicas < 0 => {
+                    self.metrics.violated("write-negative");
+                }
                 Action::Write { .. } => self.outlet.write(action),
                 Action::Announce { target, notice } => {
                     let status = self.board.get(&target);

@@ -5,13 +5,14 @@
 //! and names come from the API server, source names from the administrator, the rest from closed lists.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
@@ -51,7 +52,6 @@ type NoLabels = [(&'static str, &'static str); 0];
 type HistogramFamily = Family<SourceLabel, Histogram, fn() -> Histogram>;
 
 /// The process's metrics. Shared; every method may be called from any task.
-#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     decisions: Family<OutcomeLabel, Counter>,
@@ -59,7 +59,18 @@ pub struct Metrics {
     scale_write_duration: Histogram,
     sample_age: HistogramFamily,
     tick_duration: Histogram,
+    unknown_samples: Arc<AtomicU64>,
+    notices: Arc<OnceLock<NoticeReporter>>,
     invariant_violations: Family<SiteLabel, Counter>,
+}
+
+/// What became of the notices for users: the outcome and how often.
+pub type NoticeReporter = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
 }
 
 fn age_histogram() -> Histogram {
@@ -81,6 +92,8 @@ impl Metrics {
             scale_write_duration: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             sample_age: Family::new_with_constructor(age_histogram),
             tick_duration: Histogram::new(exponential_buckets(0.000_01, 4.0, 10)),
+            unknown_samples: Arc::default(),
+            notices: Arc::default(),
             invariant_violations: Family::default(),
         };
         metrics.register();
@@ -88,6 +101,8 @@ impl Metrics {
             health,
             engine,
             board: board.clone(),
+            unknown_samples: metrics.unknown_samples.clone(),
+            notices: metrics.notices.clone(),
         }));
         metrics.registry.register_collector(Box::new(Targets { board }));
         metrics.registry.register_collector(Box::new(Sources { sources }));
@@ -162,6 +177,17 @@ impl Metrics {
         self.tick_duration.observe(took.as_secs_f64());
     }
 
+    /// Takes over how many samples of unknown targets or sources the engine has seen.
+    pub fn set_unknown_samples(&self, count: u64) {
+        self.unknown_samples.store(count, Ordering::Relaxed);
+    }
+
+    /// Says whom to ask what became of Kubernetes Events; only the first call counts.
+    pub fn set_notices(&self, reporter: NoticeReporter) {
+        // A second reporter would be a mistake of the wiring, without harm: the first one stays.
+        let _ = self.notices.set(reporter);
+    }
+
     /// Counts a broken invariant.
     pub fn violated(&self, site: &'static str) {
         self.invariant_violations.get_or_create(&SiteLabel { site }).inc();
@@ -222,11 +248,18 @@ impl Collector for Sources {
 }
 
 /// What the process's parts know by themselves, read at each scrape.
-#[derive(Debug)]
 struct Process {
     health: Arc<Health>,
     engine: EngineHandle,
     board: Arc<StatusBoard>,
+    unknown_samples: Arc<AtomicU64>,
+    notices: Arc<OnceLock<NoticeReporter>>,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").finish_non_exhaustive()
+    }
 }
 
 impl Collector for Process {
@@ -241,14 +274,57 @@ impl Collector for Process {
         ] {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
         }
-        let dropped = ConstCounter::new(self.engine.dropped());
-        let family = encoder.encode_descriptor(
-            "engine_events_dropped",
-            "Samples dropped because the engine's queue was full",
-            None,
-            MetricType::Counter,
-        )?;
-        prometheus_client::encoding::EncodeMetric::encode(&dropped, family)
+        let unknown = self.unknown_samples.load(Ordering::Relaxed);
+        for (name, help, count) in [
+            (
+                "engine_events_dropped",
+                "Samples dropped because the engine's queue was full",
+                self.engine.dropped(),
+            ),
+            (
+                "engine_unknown_samples",
+                "Samples of targets or sources that are not, or no longer, in use",
+                unknown,
+            ),
+        ] {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter::<NoLabels, _, u64>(&count, None)?;
+        }
+        self.encode_notices(&mut encoder)?;
+        self.encode_watches(&mut encoder)
+    }
+}
+
+impl Process {
+    fn encode_notices(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Kubernetes Events by what became of them";
+        let mut family = encoder.encode_descriptor("events", help, None, MetricType::Counter)?;
+        for (outcome, count) in self.notices.get().map(|ask| ask()).unwrap_or_default() {
+            family
+                .encode_family(&[("outcome", outcome)])?
+                .encode_counter::<NoLabels, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
+    fn encode_watches(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let watches = self.health.watches();
+        let help = "1 while a watch of the API server is complete and can read";
+        let mut family = encoder.encode_descriptor("watch_up", help, None, MetricType::Gauge)?;
+        for watch in &watches {
+            let up = i64::from(watch.synced && watch.fault.is_none());
+            family.encode_family(&[("watch", watch.name)])?.encode_gauge(&up)?;
+        }
+        let help = "Malformed objects that a watch left out";
+        let mut family =
+            encoder.encode_descriptor("watch_skipped", help, None, MetricType::Counter)?;
+        for watch in &watches {
+            family
+                .encode_family(&[("watch", watch.name)])?
+                .encode_counter::<NoLabels, _, u64>(&watch.skipped, None)?;
+        }
+        Ok(())
     }
 }
 

@@ -275,6 +275,13 @@ fn start_writers(core: &Core, metrics: &Arc<Metrics>) -> (Group, Writers) {
         uids: core.uids.clone(),
         instance: instance(),
     });
+    let counted = notices.clone();
+    metrics.set_notices(Box::new(move || {
+        let counts = counted.counts();
+        [("Written", &counts.written), ("Limited", &counts.limited), ("Failed", &counts.failed)]
+            .map(|(outcome, count)| (outcome, count.load(Ordering::Relaxed)))
+            .to_vec()
+    }));
     let outlet = Writers { scales: writer.queue(), notices };
     let mut group = Group::new();
     group.spawn(writer.run(group.stop.clone()));
