@@ -323,9 +323,10 @@ impl Workload {
     }
 
     /// Whether this tick would wake the target if the engine's budget allows: it is at zero, and every
-    /// source that sees it there has been lost for long enough.
+    /// source that sees it there has been lost for long enough. Knative lets it sleep.
     pub(crate) fn sleeps_unheard(&self, now: Timestamp) -> bool {
-        self.replicas == 0
+        self.config.semantics == Semantics::Default
+            && self.replicas == 0
             && self.live.as_ref().is_some_and(|live| live.decider.desired() == 0)
             && self.has_wake_path()
             && self.wake_path().all(|point| {

@@ -628,14 +628,10 @@ fn somebody_who_writes_what_we_wrote_before_is_somebody() {
     world.run(seconds(70), 700.0);
     world.run(seconds(130), 100.0);
     assert_eq!(world.replicas, 2);
-    world.run(seconds(70), 700.0);
-    assert_eq!(world.replicas, 10);
-    world.run(seconds(200), 100.0);
-    assert_eq!(world.replicas, 2);
-    let ours: Vec<i32> = world.writes.iter().map(|write| write.1).collect();
-    assert!(ours.contains(&10), "{ours:?}");
+    let mut ours = world.writes.iter().rev().map(|write| write.1);
+    assert_eq!((ours.next(), ours.next(), ours.next()), (Some(2), Some(3), Some(4)));
     let foreign = world.now;
-    world.set_pods(10);
+    world.set_pods(4);
     world.run(seconds(50), 100.0);
     assert_eq!(world.written_since(foreign), 0, "accepted as anybody's: {:?}", world.writes);
 }
@@ -1009,4 +1005,68 @@ fn a_long_partial_hold_is_told() {
     assert_eq!(world.replicas, 3);
     assert_eq!(world.decision().reason, Reason::SignalPartial);
     assert_eq!(world.announced("HoldLong"), 1);
+}
+
+#[test]
+fn knative_semantics_neither_wake_nor_sleep_unheard() {
+    let knative = || {
+        let mut config = queue(1);
+        config.spec = ScalerSpec::default();
+        config.semantics = Semantics::Knative;
+        config.zero.retention = seconds(120);
+        config
+    };
+    let mut world = World::new(knative(), 0);
+    world.run(seconds(10), 0.0);
+    world.pass(seconds(300));
+    assert!(world.writes.is_empty(), "asleep: {:?}", world.writes);
+
+    let mut world = World::new(knative(), 1);
+    world.run(seconds(140), 0.0);
+    world.pass(seconds(300));
+    assert!(world.writes.is_empty(), "unheard: {:?}", world.writes);
+}
+
+#[test]
+fn a_scaling_is_told_also_when_the_watch_is_faster_than_the_answer() {
+    let mut engine = Engine::new();
+    let target = TargetId::deployment("shop", "checkout");
+    let observed = |replicas, version: &str| Event::ReplicasObserved {
+        target: target.clone(),
+        replicas,
+        resource_version: version.into(),
+        newly_created: false,
+    };
+    let (leader, config) = (true, Arc::new(config()));
+    engine.handle(at(0), Event::LeadershipChanged { leader });
+    engine.handle(at(0), Event::TargetApplied { target: target.clone(), config });
+    engine.handle(at(0), observed(1, "1"));
+    let (mut asked, mut told) = (None, Vec::new());
+    for second in 1..=20 {
+        let now = at(second * 1000);
+        let reading = Reading::Value { seen: 650.0, missing: 0 };
+        let (source, age, stamp_ms) = ("source".into(), Duration::ZERO, None);
+        let sample = Sample { target: target.clone(), source, age, stamp_ms, reading };
+        engine.handle(now, Event::Sampled { samples: vec![sample] });
+        engine.handle_timeout(now);
+        while let Some(action) = engine.poll_action() {
+            match action {
+                Action::Write { replicas, .. } => {
+                    assert_eq!(asked, None, "asked once");
+                    asked = Some((replicas, second));
+                    engine.handle(now, observed(replicas, "2"));
+                }
+                Action::Announce { notice, .. } => told.push(notice.reason.as_str()),
+            }
+        }
+        if let Some((replicas, at_second)) = asked
+            && second == at_second + 5
+        {
+            let (target, outcome) = (target.clone(), WriteOutcome::Written);
+            engine.handle(now, Event::ScaleWritten { target, replicas, outcome });
+        }
+        while engine.poll_published().is_some() {}
+    }
+    assert_eq!(asked.map(|(replicas, _)| replicas), Some(10));
+    assert_eq!(told.iter().filter(|reason| **reason == "ScaledUp").count(), 1, "{told:?}");
 }
