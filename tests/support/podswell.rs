@@ -131,6 +131,11 @@ impl Podswell {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Where both of its outputs go.
+    pub(crate) fn log_path(&self) -> &Path {
+        &self.log
+    }
+
     /// The end of its log, for a failure's message.
     pub(crate) fn log_tail(&self, bytes: u64) -> String {
         self.process.log_tail(bytes)
