@@ -70,9 +70,9 @@ impl Record {
     fn since(&self, workload: &str, since: Instant) -> Vec<Seen> {
         let histories = self.histories.lock();
         let Some(history) = histories.get(workload) else { return Vec::new() };
-        let before = history.iter().rev().find(|seen| seen.at < since);
+        let before = history.iter().rev().find(|seen| seen.at <= since);
         let then = before.map(|seen| Seen { at: since, ..*seen });
-        then.into_iter().chain(history.iter().filter(|seen| seen.at >= since).copied()).collect()
+        then.into_iter().chain(history.iter().filter(|seen| seen.at > since).copied()).collect()
     }
 }
 

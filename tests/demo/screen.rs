@@ -98,6 +98,16 @@ impl Screen {
         self.lines(look, &wrapped(text, &first, &rest));
     }
 
+    /// Prints an item of a list in one line, without what is too much for it.
+    pub(crate) fn brief(&self, look: Look, text: &str) {
+        let mut line: String = text.chars().take(WIDTH).collect();
+        if line.len() < text.len() {
+            line.pop();
+            line.push('…');
+        }
+        self.lines(look, &line);
+    }
+
     /// Prints the heading of a part, after an empty line.
     pub(crate) fn heading(&self, text: &str) {
         let rule = "─".repeat(WIDTH.saturating_sub(text.chars().count() + 4));
@@ -106,7 +116,7 @@ impl Screen {
 
     /// Prints the head of the live view, after an empty line.
     pub(crate) fn table_head(&self) {
-        let head = "  time workload          load  stable   panic  wants repl ready  reason";
+        let head = "  time workload          load stable  panic   wants  repl ready  reason";
         self.lines(Look::Dim, &format!("\n{head}"));
     }
 
@@ -115,12 +125,13 @@ impl Screen {
         let mean = |mean: Option<f64>| mean.map_or_else(|| "-".into(), |mean| format!("{mean:.1}"));
         let desired = row.desired.map_or_else(|| "-".into(), |desired| desired.to_string());
         let line = format!(
-            "{:>5}s {:<16} {:>5} {:>7} {:>7} {:>6} {:>4} {:>5}  {}",
+            "{:>5}s {:<16} {:>5} {:>6} {:>6}{} {:>6} {:>5} {:>5}  {}",
             time.as_secs(),
             row.workload,
             row.load,
             mean(row.stable),
             mean(row.panic),
+            if row.panicking { "!" } else { " " },
             desired,
             row.replicas,
             row.ready,

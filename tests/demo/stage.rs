@@ -23,7 +23,7 @@ const INSTALL: &str = include_str!("../../deploy/install.yaml");
 /// Requests in flight that one pod is meant for; 70 % of it are aimed at.
 pub(crate) const TARGET: &str = "10";
 /// How long each request takes at a pod.
-const WORK: Duration = Duration::from_millis(400);
+const WORK: Duration = Duration::from_secs(1);
 /// No demo takes longer.
 const MAX_TIME: Duration = Duration::from_secs(4 * 3600);
 
@@ -104,7 +104,7 @@ impl Stage {
         steps.done("etcd, kube-apiserver and kube-controller-manager run");
         let options = NodeOptions {
             start_delay: Duration::from_secs(1),
-            termination: Duration::from_secs(2),
+            termination: Duration::from_secs(3),
             ..NodeOptions::default()
         };
         let node = Node::start(plane.client(), options);
@@ -142,7 +142,8 @@ impl Stage {
         screen.lines(
             Look::Bold,
             &format!(
-                "    export KUBECONFIG={kubeconfig} PODSWELL_SERVER={server}\n    \
+                "    export KUBECONFIG={kubeconfig}\n    \
+                 export PODSWELL_SERVER={server}\n    \
                  {kubectl} get deployments -A -w\n    \
                  {podswell} explain deploy/checkout -n shop\n    \
                  curl {server}/v1/targets/shop/checkout",

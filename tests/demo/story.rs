@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::screen::{Look, Screen};
-use crate::stage::{ALL, CHECKOUT, SEARCH, Stage, TARGET, THUMBNAILS, Workload};
+use crate::stage::{ALL, CHECKOUT, SEARCH, Stage, TARGET, THUMBNAILS, Told, Workload};
 use crate::support::load::{Level, Load};
 use crate::view::{self, LOOK, Sights, View};
 
@@ -71,9 +71,9 @@ impl<'a> Story<'a> {
             "three Deployments",
             &format!(
                 "Each starts with one pod and is annotated with target {TARGET}: podswell aims at \
-                 70 % of that, 7 requests in flight for each pod. A load that needs twice the pods \
-                 at hand is a burst, so the first growth is in panic mode; panic ends one stable \
-                 window ({window} s here) later."
+                 70 % of that, 7 requests in flight for each pod. The first sample already gives \
+                 the right number. A load that needs twice the pods at hand counts as a burst: \
+                 panic mode (marked !) lowers nothing for one stable window, {window} s here."
             ),
         );
         for workload in ALL {
@@ -85,7 +85,7 @@ impl<'a> Story<'a> {
         let wanted = move |sights: &Sights, _: &Record| {
             ALL.iter().zip(calm).all(|(workload, replicas)| settled(sights, *workload, replicas))
         };
-        let least = self.plan.lasting(10.0);
+        let least = self.plan.lasting(16.0);
         self.wait(None, least, "2, 3 and 2 ready pods and no panic", wanted).await?;
         let text = "one formula, three ways to measure: 13, 18 and 11 requests in flight, divided by 7 \
                     and rounded up, are 2, 3 and 2 pods";
@@ -194,11 +194,13 @@ impl<'a> Story<'a> {
         let left = outage.saturating_sub(killed.elapsed());
         self.wait(Some(SEARCH), left, "the end of the outage", |_, _| true).await?;
         self.stage.prometheus.restart().await;
+        self.screen.lines(Look::Plain, "");
         self.screen.paragraph(
             Look::Plain,
             "Prometheus is back. The seconds without data are no zeros in the means, so there is no dip \
              either:",
         );
+        self.screen.table_head();
         let fresh =
             |sights: &Sights, _: &Record| is(sights, SEARCH, |sight| sight.signal == "fresh");
         self.wait(Some(SEARCH), self.plan.window(), "the signal is back", fresh).await?;
@@ -233,18 +235,18 @@ impl<'a> Story<'a> {
             is(sights, THUMBNAILS, |sight| sight.desired >= i64::from(replicas))
         };
         let what = format!("{replicas} pods are wanted");
-        self.wait(Some(THUMBNAILS), self.plan.lasting(7.0), &what, wants).await?;
+        self.wait(Some(THUMBNAILS), self.plan.lasting(9.0), &what, wants).await?;
         self.explain(THUMBNAILS);
         let held = self.stage.record.replicas(&THUMBNAILS.key(), appeared);
         let gone = Instant::now();
         self.stage.plane.kubectl(&["delete", "hpa", "by-cpu", "-n", "media"]).await;
-        self.screen.paragraph(Look::Plain, "\nThe HorizontalPodAutoscaler is deleted:");
+        self.screen.lines(Look::Plain, "\n  The HorizontalPodAutoscaler is deleted:");
         self.screen.table_head();
         let grown = move |sights: &Sights, _: &Record| {
             is(sights, THUMBNAILS, |sight| sight.replicas >= replicas && sight.ready >= replicas)
         };
         let what = format!("{replicas} ready pods");
-        self.wait(Some(THUMBNAILS), self.plan.lasting(5.0), &what, grown).await?;
+        self.wait(Some(THUMBNAILS), self.plan.lasting(9.0), &what, grown).await?;
         let raised = self
             .stage
             .record
@@ -340,13 +342,10 @@ impl<'a> Story<'a> {
         let head = "\n  the Events that podswell wrote on its Deployments (kubectl get events):\n";
         self.screen.lines(Look::Bold, head);
         let first = events.iter().find_map(|event| event.at);
-        for event in &events {
-            let since = event
-                .at
-                .zip(first)
-                .map_or(0.0, |(at, first)| at.duration_since(first).as_secs_f64());
-            let mark = format!("{since:>4.0}s {:<16}", event.workload);
-            self.screen.item(Look::Plain, &mark, &format!("{}: {}", event.reason, event.note));
+        for Told { at, workload, reason, note } in &events {
+            let since = at.zip(first).map_or(0, |(at, first)| at.duration_since(first).as_secs());
+            let line = format!("{since:>5}s {workload:<16} {reason:<13} {note}");
+            self.screen.brief(Look::Plain, &line);
         }
         let expected = [
             (CHECKOUT, "PanicEntered"),

@@ -49,7 +49,10 @@ async fn sight(stage: &Stage, workload: Workload) -> Sight {
     let gate = text(&decision["gate"]);
     let panicking = !decision["panicMode"].is_null();
     let load = stage.node.table().in_flight(workload.namespace, workload.name);
-    let reason = if gate.is_empty() { text(&decision["reason"]) } else { gate.clone() };
+    let reason = match (gate.as_str(), decision["reason"].as_str()) {
+        ("", reason) => reason.unwrap_or("-").to_owned(),
+        (gate, _) => gate.to_owned(),
+    };
     Sight {
         replicas,
         ready,
