@@ -1,7 +1,7 @@
 # The stages of the build. Every stage of `make test` also runs alone.
-TEST_STAGES := testbin test-core test-conformance test-tidy test-e2e
+TEST_STAGES := testbin test-core test-conformance test-tidy test-e2e test-demo
 
-.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) test-demo bench docs snap
+.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) bench docs snap
 
 # All tests. Installs and builds what is missing on the way.
 test:
@@ -43,6 +43,16 @@ test-tidy:
 # A real control plane, real pods' servers, a real Prometheus.
 test-e2e: testbin
 	cargo test --test e2e -- --nocapture
+
+# The demo's story, which ends with 0 only if all came as it should.
+test-demo: testbin
+	cargo test --test demo
+
+# A story of two minutes on a real control plane, to be watched: load comes and goes, podswell scales
+# and says why. Builds and installs what it needs; PODSWELL_DEMO_SECONDS (60 to 1200) stretches it.
+demo:
+	tests/testbin.sh leash prometheus controlplane
+	cargo test --test demo
 
 bench:
 	cargo bench
