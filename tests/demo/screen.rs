@@ -39,6 +39,8 @@ pub(crate) struct Row {
     pub(crate) load: u64,
     /// Mean over the stable window.
     pub(crate) stable: Option<f64>,
+    /// The mean may be higher: not everything answered.
+    pub(crate) partial: bool,
     /// Mean over the panic window.
     pub(crate) panic: Option<f64>,
     pub(crate) desired: Option<i64>,
@@ -116,7 +118,7 @@ impl Screen {
 
     /// Prints the head of the live view, after an empty line.
     pub(crate) fn table_head(&self) {
-        let head = "  time workload          load stable  panic   wants  repl ready  reason";
+        let head = "  time workload          load stable   panic   wants  repl ready  reason";
         self.lines(Look::Dim, &format!("\n{head}"));
     }
 
@@ -125,11 +127,12 @@ impl Screen {
         let mean = |mean: Option<f64>| mean.map_or_else(|| "-".into(), |mean| format!("{mean:.1}"));
         let desired = row.desired.map_or_else(|| "-".into(), |desired| desired.to_string());
         let line = format!(
-            "{:>5}s {:<16} {:>5} {:>6} {:>6}{} {:>6} {:>5} {:>5}  {}",
+            "{:>5}s {:<16} {:>5} {:>6}{} {:>6}{} {:>6} {:>5} {:>5}  {}",
             time.as_secs(),
             row.workload,
             row.load,
             mean(row.stable),
+            if row.partial { "+" } else { " " },
             mean(row.panic),
             if row.panicking { "!" } else { " " },
             desired,

@@ -18,10 +18,16 @@ use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
+use crate::support::wait::eventually;
 
 const INSTALL: &str = include_str!("../../deploy/install.yaml");
 /// Requests in flight that one pod is meant for; 70 % of it are aimed at.
 pub(crate) const TARGET: &str = "10";
+/// How long any step of the start may take: generous, the machine may be busy.
+const LIMIT: Duration = Duration::from_secs(120);
+/// How many of the Deployments Prometheus has found.
+const FOUND: &str =
+    r#"count(count by (deployment) (app_requests_in_flight{namespace=~"shop|media"}))"#;
 /// How long each request takes at a pod.
 const WORK: Duration = Duration::from_secs(1);
 /// No demo takes longer.
@@ -94,6 +100,8 @@ pub(crate) struct Told {
     pub(crate) workload: String,
     pub(crate) reason: String,
     pub(crate) note: String,
+    /// How often it was told in the same words.
+    pub(crate) times: i32,
 }
 
 impl Stage {
@@ -116,7 +124,12 @@ impl Stage {
         for workload in ALL {
             create(&plane, workload, window).await;
         }
-        steps.done("deploy/install.yaml and three Deployments are applied");
+        eventually(LIMIT, "Prometheus has found the pods", || async {
+            let found = prometheus.number(FOUND).await?;
+            if found >= 3.0 { Ok(()) } else { Err(found.to_string()) }
+        })
+        .await;
+        steps.done("deploy/install.yaml is applied, three Deployments have a pod each");
         let kubeconfig = plane.kubeconfig_for_service_account("podswell-system", "podswell").await;
         let podswell = Podswell::start(plane.folder(), &kubeconfig, &[]).await;
         steps.done("podswell runs with nothing but its service account's token");
@@ -171,6 +184,7 @@ fn told(event: Event) -> Told {
         workload: format!("{namespace}/{name}"),
         reason: event.reason.unwrap_or_default(),
         note: event.note.unwrap_or_default(),
+        times: event.series.map_or(1, |series| series.count),
     }
 }
 

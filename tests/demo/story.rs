@@ -197,8 +197,9 @@ impl<'a> Story<'a> {
         self.screen.lines(Look::Plain, "");
         self.screen.paragraph(
             Look::Plain,
-            "Prometheus is back. The seconds without data are no zeros in the means, so there is no dip \
-             either:",
+            "Prometheus is back, though it finds the pods one after the other: what is missing in its \
+             first answers is unknown, not zero (+: may be more). podswell raises on what it sees and \
+             lowers on what there may be, so there is no dip either.",
         );
         self.screen.table_head();
         let fresh =
@@ -342,9 +343,10 @@ impl<'a> Story<'a> {
         let head = "\n  the Events that podswell wrote on its Deployments (kubectl get events):\n";
         self.screen.lines(Look::Bold, head);
         let first = events.iter().find_map(|event| event.at);
-        for Told { at, workload, reason, note } in &events {
+        for Told { at, workload, reason, note, times } in &events {
             let since = at.zip(first).map_or(0, |(at, first)| at.duration_since(first).as_secs());
-            let line = format!("{since:>5}s {workload:<16} {reason:<13} {note}");
+            let times = if *times > 1 { format!("({times} times) ") } else { String::new() };
+            let line = format!("{since:>5}s {workload:<16} {reason:<13} {times}{note}");
             self.screen.brief(Look::Plain, &line);
         }
         let expected = [

@@ -62,6 +62,7 @@ async fn sight(stage: &Stage, workload: Workload) -> Sight {
             workload: workload.key(),
             load,
             stable: decision["windows"]["stable"].as_f64(),
+            partial: decision["windows"]["stable"] != decision["windows"]["stableHigh"],
             panic: decision["windows"]["panic"].as_f64(),
             desired: decision["bounded"].as_i64(),
             replicas,
