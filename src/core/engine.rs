@@ -492,10 +492,15 @@ fn signal_transition(now: Timestamp, workload: &mut Workload, after: &Decision) 
     let source = observation.source.as_deref().unwrap_or("no source");
     let fault = observation.fault.map_or(String::new(), |fault| format!(" ({})", fault.as_str()));
     let (reason, note) = match is {
-        Partial => (
-            NoticeReason::SignalPartial,
-            format!("{source}: {} endpoints do not answer{fault}", observation.missing),
-        ),
+        Partial => {
+            let what = match observation.missing {
+                // All answer now, but not all of what the window holds is known.
+                0 => "not everything answered a moment ago".to_owned(),
+                1 => "1 endpoint does not answer".to_owned(),
+                many => format!("{many} endpoints do not answer"),
+            };
+            (NoticeReason::SignalPartial, format!("{source}: {what}{fault}"))
+        }
         Lost => (
             NoticeReason::SignalLost,
             format!(
