@@ -5,6 +5,7 @@
 //! test that asks for it, which takes minutes.
 #![expect(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "test support: what goes wrong here is the test's failure"
 )]

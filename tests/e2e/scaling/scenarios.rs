@@ -46,7 +46,10 @@ pub(super) async fn steady(town: Arc<Town>, source: Source) {
     let status = workload.status().await;
     assert_eq!(status["decision"]["signal"]["state"], "fresh", "{status}");
     let explained = workload.explain().await;
-    assert!(explained.contains("7") && explained.contains(source_shown(source)), "{explained}");
+    assert!(
+        explained.contains("7 per pod") && explained.contains(source_shown(source)),
+        "{explained}"
+    );
 }
 
 fn source_shown(source: Source) -> &'static str {
