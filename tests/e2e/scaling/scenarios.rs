@@ -205,7 +205,9 @@ pub(super) async fn two_namespaces(town: Arc<Town>) {
 /// A rolling update under load lowers nothing, and what its surge may add is gone afterwards.
 pub(super) async fn rolling_update(town: Arc<Town>, source: Source) {
     let workload = town.workload("rollout", source.name(), source, 1, &[]).await;
-    let _load = workload.load(Level::Held(FIVE_PODS));
+    // A pod serves its first requests a moment before podswell can know that it is ready: the load is
+    // near the top of five pods, so that a missing sixth of it for a moment makes no difference.
+    let _load = workload.load(Level::Held(34));
     workload.reaches(5).await;
     workload.settles(5, source.window() + Duration::from_secs(5)).await;
     workload.deployment.annotate_pods("version", Some("2")).await.expect("start a rollout");
