@@ -42,7 +42,7 @@ test-tidy:
 
 # A real control plane, real pods' servers, a real Prometheus.
 test-e2e: testbin
-	cargo test --test e2e -- --nocapture
+	cargo test --test e2e -- --nocapture --test-threads=1
 
 # The demo's story, which ends with 0 only if all came as it should.
 test-demo: testbin

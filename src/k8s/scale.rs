@@ -551,7 +551,8 @@ fn log(target: &TargetId, replicas: i32, reason: Reason, outcome: &WriteOutcome)
     let reason = reason.as_str();
     match outcome {
         WriteOutcome::Written => {
-            tracing::info!(
+            // The engine's task tells of it with the numbers behind it.
+            tracing::debug!(
                 target.namespace = namespace,
                 target.name = name,
                 replicas,
