@@ -504,8 +504,12 @@ fn signal_transition(now: Timestamp, workload: &mut Workload, after: &Decision) 
         Lost => (
             NoticeReason::SignalLost,
             format!(
-                "{source}: nothing heard for {} s{fault}; replicas stay",
-                observation.age.as_secs()
+                "{source}: nothing heard for {} s{fault}; {}",
+                observation.age.as_secs(),
+                match after.semantics {
+                    Semantics::Default => "replicas stay",
+                    Semantics::Knative => "Knative goes by what is left of the window",
+                }
             ),
         ),
         Starting | Fresh => {

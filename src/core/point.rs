@@ -107,8 +107,17 @@ impl Point {
         self.fault = Some(fault);
     }
 
-    /// Takes over changed settings; what was recorded stays.
-    pub(crate) fn reconfigure(&mut self, now: Timestamp, config: PointConfig, spec: &ScalerSpec) {
+    /// Takes over changed settings; what was recorded stays, under other semantics second by second.
+    pub(crate) fn reconfigure(
+        &mut self,
+        now: Timestamp,
+        config: PointConfig,
+        spec: &ScalerSpec,
+        semantics: Semantics,
+    ) {
+        if semantics != self.windows.semantics() {
+            self.windows = self.windows.converted(&config, spec, semantics);
+        }
         match &mut self.windows {
             Windows::Covered(window) => {
                 window.resize(longest_window(&config, spec), config.stale_after);
@@ -300,8 +309,11 @@ impl Point {
 
     fn is_slower_than_it_says(&mut self, now: Timestamp, spec: &ScalerSpec) -> bool {
         let lived = Duration::try_from(now.duration_since(self.created)).unwrap_or(Duration::ZERO);
-        let needed = whole_seconds(spec.stable_window.min(lived.max(Duration::from_secs(1))));
-        let covered = self.reading(spec).map(|reading| reading.stable.covered_s);
+        // Over no more than those five minutes, so that a long outage is not held against the source for
+        // the rest of a long window.
+        let span = spec.stable_window.min(SLOW_FOR).min(lived.max(Duration::from_secs(1)));
+        let needed = whole_seconds(span);
+        let covered = self.reading(spec).map(|reading| reading.window.average(span).covered_s);
         #[expect(clippy::cast_precision_loss, reason = "a window has at most 3,600 seconds")]
         let slow = covered
             .is_some_and(|covered| covered > 0 && f64::from(covered) < SLOW_BELOW * needed as f64);
@@ -337,6 +349,37 @@ impl Windows {
                 panic: BucketWindow::new(spec.panic_window, spec.aggregation),
             },
         }
+    }
+}
+
+impl Windows {
+    fn semantics(&self) -> Semantics {
+        match self {
+            Self::Covered(_) => Semantics::Default,
+            Self::Buckets { .. } => Semantics::Knative,
+        }
+    }
+
+    /// The same seconds in the windows of other semantics.
+    fn converted(&self, config: &PointConfig, spec: &ScalerSpec, semantics: Semantics) -> Self {
+        let mut converted = Self::new(config, spec, semantics);
+        let seconds: Vec<(i64, f64)> = match self {
+            Self::Covered(window) => window.seconds().collect(),
+            Self::Buckets { stable, .. } => stable.seconds().collect(),
+        };
+        for (second, value) in seconds {
+            let Ok(t) = Timestamp::from_second(second) else { continue };
+            match &mut converted {
+                Self::Covered(window) => {
+                    window.record(t, value, value, false);
+                }
+                Self::Buckets { stable, panic } => {
+                    stable.record(t, value);
+                    panic.record(t, value);
+                }
+            }
+        }
+        converted
     }
 }
 

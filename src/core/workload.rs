@@ -115,7 +115,7 @@ impl Workload {
     pub(crate) fn reconfigure(&mut self, now: Timestamp, config: Arc<TargetConfig>) {
         let old = std::mem::replace(&mut self.config, config);
         let spec = &self.config.spec;
-        let same_measure = old.spec.metric == spec.metric && old.semantics == self.config.semantics;
+        let same_measure = old.spec.metric == spec.metric;
         if same_measure {
             self.rewire(now);
         } else {
@@ -141,7 +141,7 @@ impl Workload {
             let point = match kept {
                 Some(position) => {
                     let mut point = old.swap_remove(position);
-                    point.reconfigure(now, config.clone(), spec);
+                    point.reconfigure(now, config.clone(), spec, self.config.semantics);
                     point
                 }
                 None => Point::new(now, config.clone(), spec, self.config.semantics),
@@ -292,7 +292,8 @@ impl Workload {
         let spec = &self.config.spec;
         let ready = self.pods.ready;
         let Some((point, reading, signal)) = self.chosen(now) else {
-            let mut outcome = decider.tick_starting(ready);
+            // Nothing will ever be heard, so panic's time runs on as after a loss.
+            let mut outcome = decider.tick_lost(now, spec, ready, false);
             outcome.reason = Reason::NoSource;
             return (outcome, Observation::default());
         };

@@ -355,6 +355,35 @@ fn live_changes_keep_the_history() {
 }
 
 #[test]
+fn other_semantics_keep_the_history() {
+    let knative = TargetConfig { semantics: Semantics::Knative, ..config() };
+    let mut world = World::new(config(), 1);
+    world.run(seconds(100), 300.0);
+    let (ours, theirs) = (config(), knative);
+    for config in [&theirs, &ours, &theirs] {
+        let before = world.writes.len();
+        world.configure(config.clone());
+        world.pass(seconds(2));
+        assert_eq!(world.decision().semantics, config.semantics);
+        assert_eq!(world.decision().observation.stable, Some(300.0), "{:?}", config.semantics);
+        world.run(seconds(70), 300.0);
+        assert_eq!(world.writes.len(), before, "{:?}", &world.writes);
+    }
+}
+
+#[test]
+fn a_long_outage_is_not_held_against_its_source() {
+    let mut world = World::new(with(|spec| spec.stable_window = seconds(3600)), 5);
+    world.run(seconds(600), 300.0);
+    world.pass(seconds(900));
+    for _ in 0..40 {
+        world.run(seconds(30), 300.0);
+        let status = world.status.as_ref().expect("a status");
+        assert!(status.problems.is_empty(), "{:?}", status.problems);
+    }
+}
+
+#[test]
 fn a_changed_delay_holds_what_is_desired() {
     let mut world = World::new(config(), 1);
     world.run(seconds(100), 700.0);

@@ -138,6 +138,16 @@ impl BucketWindow {
         self.last.is_none_or(|last| second_of(now) - last > self.ring.span())
     }
 
+    /// The buckets since the first write, oldest first; holes are zeros, as they count here.
+    pub fn seconds(&self) -> impl Iterator<Item = (i64, f64)> + '_ {
+        let last = self.last.unwrap_or(0);
+        let first = match (self.first, self.last) {
+            (Some(first), Some(_)) => first.max(last - self.ring.span() + 1),
+            _ => last + 1,
+        };
+        (first..=last).map(|j| (j, self.ring.at(j, 0.0)))
+    }
+
     /// Changes the window's length at `now` and keeps the newest buckets.
     pub fn resize(&mut self, now: Timestamp, window: Duration) {
         let n = whole_seconds(window);

@@ -114,6 +114,13 @@ impl CoveredSeconds {
         self.cap_s
     }
 
+    /// The covered seconds with what was seen in them, oldest first.
+    pub fn seconds(&self) -> impl Iterator<Item = (i64, f64)> + '_ {
+        let last = self.newest.map_or(0, second_of);
+        let first = if self.newest.is_some() { last - self.lows.span() + 1 } else { last + 1 };
+        (first..=last).map(|j| (j, self.lows.at(j, f64::NAN))).filter(|(_, low)| !low.is_nan())
+    }
+
     /// Records the load interval [`low`, `high`], `low` ≤ `high`, of the whole workload at time `t`; `over`
     /// says whether it asks for panic on its own.
     pub fn record(&mut self, t: Timestamp, low: f64, high: f64, over: bool) -> Recorded {
