@@ -241,7 +241,12 @@ impl<'a> Story<'a> {
         let held = self.stage.record.replicas(&THUMBNAILS.key(), appeared);
         let gone = Instant::now();
         self.stage.plane.kubectl(&["delete", "hpa", "by-cpu", "-n", "media"]).await;
-        self.screen.lines(Look::Plain, "\n  The HorizontalPodAutoscaler is deleted:");
+        self.screen.lines(Look::Plain, "");
+        self.screen.paragraph(
+            Look::Plain,
+            "The HorizontalPodAutoscaler is deleted. (A queue-proxy reports the mean of a second: load that \
+             moves to new pods may count twice for that long, so a pod or two may be added and go again.)",
+        );
         self.screen.table_head();
         let grown = move |sights: &Sights, _: &Record| {
             is(sights, THUMBNAILS, |sight| sight.replicas >= replicas && sight.ready >= replicas)
