@@ -59,6 +59,7 @@ fn all(town: &Arc<Town>) -> Vec<Scenario> {
     all.push(scenario(town, "observe and paused", scenarios::modes));
     all.push(scenario(town, "no consent", scenarios::no_consent));
     all.push(scenario(town, "compat: knative", scenarios::knative));
+    all.push(scenario(town, "lying pods", scenarios::lying_pods));
     all.push(scenario(town, "bad annotations", scenarios::bad_annotations));
     all
 }

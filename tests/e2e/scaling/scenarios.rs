@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use podswell::core::policy::Mode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::town::{LIMIT, Source, Town, Workload};
+use crate::support::app::Fault;
 use crate::support::deployment::NewDeployment;
 use crate::support::load::Level;
 use crate::support::wait::{eventually, until};
@@ -303,6 +305,37 @@ pub(super) async fn knative(town: Arc<Town>) {
     let status = workload.says("counts as Knative does", |status| bounded(status) >= 5).await;
     assert!(status.to_string().contains(r#""name":"compat","value":"knative""#), "{status}");
     workload.reaches(5).await;
+}
+
+/// Two of five pods fall silent, or say what cannot be: nothing is lowered, and nothing but the truth is
+/// believed afterwards.
+pub(super) async fn lying_pods(town: Arc<Town>) {
+    let workload = town.workload("lies", "believed", Source::Scrape, 1, &[]).await;
+    let _load = workload.load(Level::Held(FIVE_PODS));
+    workload.reaches(5).await;
+    workload.settles(5, Source::Scrape.window() + Duration::from_secs(5)).await;
+    let pods = town.node.table().ready("lies", "believed");
+    let liars = || pods.iter().take(2);
+    for fault in [
+        Fault::Closed,
+        Fault::Status(StatusCode::SERVICE_UNAVAILABLE),
+        Fault::NotANumber,
+        Fault::Number(-7.0),
+        Fault::Number(1e308),
+        Fault::Slow(Duration::from_secs(3)),
+        Fault::Redirect("http://127.0.0.1:1/".to_owned()),
+        Fault::Huge(16 << 20),
+        Fault::Garbage,
+    ] {
+        liars().for_each(|pod| pod.app.set_fault(fault.clone()));
+        let what = format!("{fault:?} lowers and raises nothing");
+        workload.holds(Source::Scrape.window() / 2, &what, |replicas| replicas == 5).await;
+    }
+    let doubted = |status: &Value| status["decision"]["signal"]["state"] != "fresh";
+    assert!(doubted(&workload.status().await), "silence is not taken for an answer");
+    liars().for_each(|pod| pod.app.set_fault(Fault::None));
+    workload.says("believes again", |status| !doubted(status)).await;
+    workload.settles(5, CALM).await;
 }
 
 /// What one workload says wrongly is its own affair.
