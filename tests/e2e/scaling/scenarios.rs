@@ -112,7 +112,8 @@ pub(super) async fn scale_down(town: Arc<Town>, source: Source) {
     workload.reaches(9).await;
     workload.settles(9, source.window() + Duration::from_secs(5)).await;
     load.set(Level::Idle);
-    workload.stays(9, Duration::from_secs(9)).await;
+    // A delay of 10 s holds for at least 10 s less one tick.
+    workload.stays(9, Duration::from_secs(7)).await;
     let mut seen = vec![9];
     let started = Instant::now();
     while seen.last() != Some(&1) && started.elapsed() < LIMIT {
