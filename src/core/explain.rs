@@ -164,8 +164,9 @@ fn load(screen: &mut String, decision: &Decision) {
     } else {
         String::new()
     };
+    let was = if seen.signal == SignalState::Lost { "was " } else { "" };
     let text = format!(
-        "stable {stable} ({}{covered})   panic {} ({}, {})   {}",
+        "{was}stable {stable} ({}{covered})   panic {} ({}, {})   {}",
         duration(seen.stable_window),
         number(panic),
         duration(seen.panic_window),

@@ -144,7 +144,12 @@ fn lost() -> TargetStatus {
     edit(
         |config| config.points[0].source = "prometheus".into(),
         |decision| {
+            let (stable, panic) = (decision.observation.stable, decision.observation.panic);
             unknown(decision, SignalState::Lost, Reason::SignalLost);
+            // The windows keep what was heard last.
+            decision.observation.stable = stable;
+            decision.observation.stable_high = stable;
+            decision.observation.panic = panic;
             decision.observation.source = Some("prometheus".into());
             decision.observation.age = Duration::from_secs(312);
             decision.observation.fault = Some(SourceFault::Timeout);
