@@ -54,8 +54,11 @@ demo:
 	tests/testbin.sh leash prometheus controlplane
 	cargo test --test demo
 
+# The core's benches, then Knative's own benchmark of the same window on the same machine.
 bench:
-	cargo bench
+	cargo bench --no-default-features --bench core
+	cd tests/knative/oracle && go test -run '^$$' -bench BenchmarkWindowAverage \
+		knative.dev/serving/pkg/autoscaler/aggregation
 
 # Rewrites the generated pages and manifests.
 docs:
