@@ -338,14 +338,18 @@ fn exit_codes_are_as_documented() {
 }
 
 #[test]
-fn every_flag_of_run_is_documented() {
+fn every_verb_and_every_flag_is_documented() {
     let docs = read("docs/cli.md");
-    let (_, help) = podswell(&["run", "--help"]);
-    for word in help.split_whitespace().filter(|word| word.starts_with("--")) {
-        let flag = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-        assert!(
-            flag == "--help" || docs.contains(&format!("`{flag}`")),
-            "docs/cli.md lacks {flag}"
-        );
+    let (_, help) = podswell(&["--help"]);
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let verbs = commands.lines().filter_map(|line| line.split_whitespace().next());
+    for verb in verbs.filter(|verb| *verb != "help") {
+        assert!(docs.contains(&format!("| `podswell {verb}")), "docs/cli.md lacks {verb}");
+        let (_, help) = podswell(&[verb, "--help"]);
+        for word in help.split_whitespace().filter(|word| word.starts_with("--")) {
+            let flag = word.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap();
+            let documented = flag == "--help" || docs.contains(&format!("`{flag}`"));
+            assert!(documented, "docs/cli.md lacks {flag} of {verb}");
+        }
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! Exit codes: 0 all well · 1 an error · 2 bad usage, or the answer asks for attention.
 
+mod admin_client;
 mod completions;
 mod explain;
 mod keys;
+mod list;
 mod manifests;
+mod table;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -37,6 +40,8 @@ enum Verb {
     Run(Box<RunArgs>),
     /// Tell why a Deployment has the replicas that it has
     Explain(explain::ExplainArgs),
+    /// List all workloads with the state of their signal and what they are doing
+    List(list::ListArgs),
     /// Print every annotation that is read, as a Markdown table
     Keys,
     /// Print the manifests of an installation
@@ -65,6 +70,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Run(args) => crate::runtime::run(args.into_settings()?),
         Verb::Explain(args) => explain::explain(&args),
+        Verb::List(args) => list::list(&args),
         Verb::Keys => print(&keys::table()),
         Verb::Manifests(args) => print(&manifests::install(&args)?),
         Verb::Version => print(&format!("podswell {}\n", env!("CARGO_PKG_VERSION"))),
