@@ -6,6 +6,7 @@ mod admin_client;
 mod completions;
 mod explain;
 mod keys;
+mod lint;
 mod list;
 mod manifests;
 mod table;
@@ -42,6 +43,8 @@ enum Verb {
     Explain(explain::ExplainArgs),
     /// List all workloads with the state of their signal and what they are doing
     List(list::ListArgs),
+    /// Check manifests and source definitions without a cluster
+    Lint(lint::LintArgs),
     /// Print every annotation that is read, as a Markdown table
     Keys,
     /// Print the manifests of an installation
@@ -71,6 +74,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Run(args) => crate::runtime::run(args.into_settings()?),
         Verb::Explain(args) => explain::explain(&args),
         Verb::List(args) => list::list(&args),
+        Verb::Lint(args) => lint::lint(&args),
         Verb::Keys => print(&keys::table()),
         Verb::Manifests(args) => print(&manifests::install(&args)?),
         Verb::Version => print(&format!("podswell {}\n", env!("CARGO_PKG_VERSION"))),
