@@ -9,6 +9,7 @@ mod keys;
 mod lint;
 mod list;
 mod manifests;
+mod rbac;
 mod table;
 
 use std::io::{self, Write};
@@ -49,6 +50,8 @@ enum Verb {
     Keys,
     /// Print the manifests of an installation
     Manifests(manifests::ManifestsArgs),
+    /// Print the least rights that an installation needs, as manifests
+    Rbac(rbac::RbacArgs),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -77,6 +80,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Lint(args) => lint::lint(&args),
         Verb::Keys => print(&keys::table()),
         Verb::Manifests(args) => print(&manifests::install(&args)?),
+        Verb::Rbac(args) => print(&rbac::manifests(&args)),
         Verb::Version => print(&format!("podswell {}\n", env!("CARGO_PKG_VERSION"))),
         Verb::Completions(args) => print(&completions::script(&args, &mut Cli::command())),
     }
