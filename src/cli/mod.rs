@@ -5,6 +5,7 @@
 mod admin_client;
 mod completions;
 mod explain;
+mod gitops;
 mod keys;
 mod lint;
 mod list;
@@ -52,6 +53,8 @@ enum Verb {
     Manifests(manifests::ManifestsArgs),
     /// Print the least rights that an installation needs, as manifests
     Rbac(rbac::RbacArgs),
+    /// Print how Argo CD, Flux or Helm is told to leave replicas alone
+    Gitops(gitops::GitopsArgs),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -81,6 +84,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Keys => print(&keys::table()),
         Verb::Manifests(args) => print(&manifests::install(&args)?),
         Verb::Rbac(args) => print(&rbac::manifests(&args)),
+        Verb::Gitops(args) => print(&gitops::recipe(&args)),
         Verb::Version => print(&format!("podswell {}\n", env!("CARGO_PKG_VERSION"))),
         Verb::Completions(args) => print(&completions::script(&args, &mut Cli::command())),
     }
