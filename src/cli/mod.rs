@@ -3,6 +3,7 @@
 //! Exit codes: 0 all well · 1 an error · 2 bad usage, or the answer asks for attention.
 
 mod admin_client;
+mod check;
 mod completions;
 mod explain;
 mod gitops;
@@ -51,6 +52,8 @@ enum Verb {
     Keys,
     /// Print the manifests of an installation
     Manifests(manifests::ManifestsArgs),
+    /// Check whether a cluster is fit for podswell, before and after the installation
+    Check(Box<check::CheckArgs>),
     /// Print the least rights that an installation needs, as manifests
     Rbac(rbac::RbacArgs),
     /// Print how Argo CD, Flux or Helm is told to leave replicas alone
@@ -83,6 +86,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Lint(args) => lint::lint(&args),
         Verb::Keys => print(&keys::table()),
         Verb::Manifests(args) => print(&manifests::install(&args)?),
+        Verb::Check(args) => check::check(&args),
         Verb::Rbac(args) => print(&rbac::manifests(&args)),
         Verb::Gitops(args) => print(&gitops::recipe(&args)),
         Verb::Version => print(&format!("podswell {}\n", env!("CARGO_PKG_VERSION"))),
