@@ -333,6 +333,13 @@ fn exit_codes_are_as_documented() {
     assert_eq!(podswell(&["completions", "bash"]).0, 0);
     assert_eq!(podswell(&["explain", "deploy/a", "--server", "http://127.0.0.1:1"]).0, 1);
     assert_eq!(podswell(&["explain", "pod/a"]).0, 2);
+    assert_eq!(podswell(&["list", "--server", "http://127.0.0.1:1"]).0, 1);
+    assert_eq!(podswell(&["lint", "deploy/install.yaml"]).0, 0);
+    assert_eq!(podswell(&["lint", "/nowhere"]).0, 1);
+    assert_eq!(podswell(&["rbac", "--namespaces", "a,b"]).0, 0);
+    assert_eq!(podswell(&["gitops", "--for", "helm", "deploy/a"]).0, 0);
+    assert_eq!(podswell(&["check", "--kubeconfig", "/nowhere"]).0, 1);
+    assert_eq!(podswell(&["man", "/nowhere"]).0, 1);
     assert_eq!(podswell(&["run", "--admin-listen", ":0"]).0, 1);
     assert_eq!(podswell(&["run", "--mode", "never"]).0, 2);
 }

@@ -10,6 +10,7 @@ mod gitops;
 mod keys;
 mod lint;
 mod list;
+mod man;
 mod manifests;
 mod rbac;
 mod table;
@@ -62,6 +63,8 @@ enum Verb {
     Version,
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+    /// Write a manual page for every verb
+    Man(man::ManArgs),
 }
 
 /// Parses the command line and does what it says.
@@ -91,6 +94,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Gitops(args) => print(&gitops::recipe(&args)),
         Verb::Version => print(&format!("podswell {}\n", env!("CARGO_PKG_VERSION"))),
         Verb::Completions(args) => print(&completions::script(&args, &mut Cli::command())),
+        Verb::Man(args) => print(&man::pages(&args, Cli::command())?),
     }
 }
 
