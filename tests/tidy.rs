@@ -68,7 +68,7 @@ fn adapters_do_not_know_each_other() {
         ("k8s", &["runtime"]),
         ("sources", &["runtime"]),
         ("servers", &["runtime"]),
-        ("cli", &["runtime", "servers"]),
+        ("cli", &["runtime", "servers", "sources", "k8s"]),
     ] {
         for file in rust_files(&format!("src/{folder}")).iter().filter(|file| !is_test(file)) {
             let code = code_of(file);
@@ -333,19 +333,30 @@ fn exit_codes_are_as_documented() {
     assert_eq!(podswell(&["completions", "bash"]).0, 0);
     assert_eq!(podswell(&["explain", "deploy/a", "--server", "http://127.0.0.1:1"]).0, 1);
     assert_eq!(podswell(&["explain", "pod/a"]).0, 2);
+    assert_eq!(podswell(&["list", "--server", "http://127.0.0.1:1"]).0, 1);
+    assert_eq!(podswell(&["lint", "deploy/install.yaml"]).0, 0);
+    assert_eq!(podswell(&["lint", "/nowhere"]).0, 1);
+    assert_eq!(podswell(&["rbac", "--namespaces", "a,b"]).0, 0);
+    assert_eq!(podswell(&["gitops", "--for", "helm", "deploy/a"]).0, 0);
+    assert_eq!(podswell(&["check", "--kubeconfig", "/nowhere"]).0, 1);
+    assert_eq!(podswell(&["man", "/nowhere"]).0, 1);
     assert_eq!(podswell(&["run", "--admin-listen", ":0"]).0, 1);
     assert_eq!(podswell(&["run", "--mode", "never"]).0, 2);
 }
 
 #[test]
-fn every_flag_of_run_is_documented() {
+fn every_verb_and_every_flag_is_documented() {
     let docs = read("docs/cli.md");
-    let (_, help) = podswell(&["run", "--help"]);
-    for word in help.split_whitespace().filter(|word| word.starts_with("--")) {
-        let flag = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-        assert!(
-            flag == "--help" || docs.contains(&format!("`{flag}`")),
-            "docs/cli.md lacks {flag}"
-        );
+    let (_, help) = podswell(&["--help"]);
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let verbs = commands.lines().filter_map(|line| line.split_whitespace().next());
+    for verb in verbs.filter(|verb| *verb != "help") {
+        assert!(docs.contains(&format!("| `podswell {verb}")), "docs/cli.md lacks {verb}");
+        let (_, help) = podswell(&[verb, "--help"]);
+        for word in help.split_whitespace().filter(|word| word.starts_with("--")) {
+            let flag = word.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap();
+            let documented = flag == "--help" || docs.contains(&format!("`{flag}`"));
+            assert!(documented, "docs/cli.md lacks {flag} of {verb}");
+        }
     }
 }

@@ -1,21 +1,16 @@
 //! `podswell explain`: asks a running podswell and shows its answer.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 
+use super::admin_client::{ServerArgs, block_on};
 use super::print;
-use crate::runtime::args::read_token;
 use crate::servers::admin::ATTENTION_HEADER;
 
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 4 * 1024 * 1024;
-
 /// The exit code that asks for attention.
-const ATTENTION: u8 = 2;
+pub(super) const ATTENTION: u8 = 2;
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArgs {
@@ -31,27 +26,8 @@ pub(super) struct ExplainArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 
-    /// Where podswell's admin listener is reached
-    #[arg(
-        long,
-        env = "PODSWELL_SERVER",
-        default_value = "http://127.0.0.1:8081",
-        value_name = "URL"
-    )]
-    server: String,
-
-    /// A file with the bearer token that the server asks for
-    #[arg(long, env = "PODSWELL_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-
-    /// How long to wait for the answer, in seconds
-    #[arg(
-        long,
-        default_value_t = 10,
-        value_parser = clap::value_parser!(u64).range(1..=300),
-        value_name = "SECONDS"
-    )]
-    timeout: u64,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,7 +38,7 @@ enum Output {
     Json,
 }
 
-fn parse_target(text: &str) -> Result<String, String> {
+pub(super) fn parse_target(text: &str) -> Result<String, String> {
     let name = match text.split_once('/') {
         Some(("deploy" | "deployment" | "deployments" | "deployment.apps", name)) => name,
         Some((kind, _)) => return Err(format!("{kind:?} is not a kind that podswell scales")),
@@ -71,7 +47,7 @@ fn parse_target(text: &str) -> Result<String, String> {
     if is_name(name) { Ok(name.to_owned()) } else { Err("not the name of an object".to_owned()) }
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let good = |byte: u8| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
     };
@@ -80,11 +56,7 @@ fn is_name(text: &str) -> bool {
 
 pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     ensure!(is_name(&args.namespace), "{:?} is not the name of a namespace", args.namespace);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the I/O runtime")?;
-    let answer = runtime.block_on(ask(args))?;
+    let answer = block_on(ask(args))?;
     print(&answer.text)?;
     Ok(if answer.attention { ExitCode::from(ATTENTION) } else { ExitCode::SUCCESS })
 }
@@ -99,28 +71,10 @@ async fn ask(args: &ExplainArgs) -> anyhow::Result<Answer> {
         Output::Text => "/explain",
         Output::Json => "",
     };
-    let server = args.server.trim_end_matches('/');
-    let url = format!("{server}/v1/targets/{}/{}{suffix}", args.namespace, args.target);
-    let mut builder = reqwest::Client::builder()
-        .timeout(Duration::from_secs(args.timeout))
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy();
-    if server.starts_with("http:") {
-        // Certificates are not needed, and an image without a bundle of them has none to load.
-        builder = builder.tls_certs_only([]);
-    }
-    let client = builder.build().context("make an HTTP client")?;
-    let mut request = client.get(&url);
-    if let Some(file) = &args.token_file {
-        request = request.bearer_auth(read_token(file)?);
-    }
-    let response = request.send().await.with_context(|| unreachable_text(server))?;
-    let status = response.status();
-    let flagged = response.headers().get(ATTENTION_HEADER).is_some_and(|value| value == "true");
-    let body = read_bounded(response).await.context("read the answer")?;
-    if !status.is_success() {
-        bail!("{}", refusal_text(status.as_u16(), &body));
-    }
+    let path = format!("/v1/targets/{}/{}{suffix}", args.namespace, args.target);
+    let fetched = args.server.get(&path).await?;
+    let flagged = fetched.headers.get(ATTENTION_HEADER).is_some_and(|value| value == "true");
+    let body = fetched.body;
     match args.output {
         Output::Text => Ok(Answer { text: body, attention: flagged }),
         Output::Json => {
@@ -131,33 +85,6 @@ async fn ask(args: &ExplainArgs) -> anyhow::Result<Answer> {
             Ok(Answer { text, attention: attention.unwrap_or(false) })
         }
     }
-}
-
-async fn read_bounded(mut response: reqwest::Response) -> anyhow::Result<String> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        ensure!(body.len() + chunk.len() <= MAX_ANSWER, "it is longer than {MAX_ANSWER} bytes");
-        body.extend_from_slice(&chunk);
-    }
-    Ok(String::from_utf8(body)?)
-}
-
-fn unreachable_text(server: &str) -> String {
-    format!(
-        "reach podswell at {server}; if it runs in a cluster, first run: kubectl -n podswell-system \
-         port-forward deploy/podswell 8081 (or name the server with --server)"
-    )
-}
-
-fn refusal_text(status: u16, body: &str) -> String {
-    let document: Option<serde_json::Value> = serde_json::from_str(body).ok();
-    let message = document
-        .as_ref()
-        .and_then(|document| document.get("message"))
-        .and_then(serde_json::Value::as_str)
-        .unwrap_or("no reason given");
-    let hint = if status == 401 { "; give the token with --token-file" } else { "" };
-    format!("the server says {status}: {}{hint}", crate::core::explain::printable(message))
 }
 
 #[cfg(test)]
@@ -247,6 +174,5 @@ mod tests {
         assert_eq!(error, "the server says 404: no \\u{1b}[31mtarget");
         let error = ask(&args("http://127.0.0.1:1", &[])).await.err().unwrap().to_string();
         assert!(error.contains("port-forward"), "{error}");
-        assert!(refusal_text(401, "<html>").contains("--token-file"));
     }
 }

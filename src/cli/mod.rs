@@ -2,10 +2,18 @@
 //!
 //! Exit codes: 0 all well · 1 an error · 2 bad usage, or the answer asks for attention.
 
+mod admin_client;
+mod check;
 mod completions;
 mod explain;
+mod gitops;
 mod keys;
+mod lint;
+mod list;
+mod man;
 mod manifests;
+mod rbac;
+mod table;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -37,14 +45,26 @@ enum Verb {
     Run(Box<RunArgs>),
     /// Tell why a Deployment has the replicas that it has
     Explain(explain::ExplainArgs),
+    /// List all workloads with the state of their signal and what they are doing
+    List(list::ListArgs),
+    /// Check manifests and source definitions without a cluster
+    Lint(lint::LintArgs),
     /// Print every annotation that is read, as a Markdown table
     Keys,
     /// Print the manifests of an installation
     Manifests(manifests::ManifestsArgs),
+    /// Check whether a cluster is fit for podswell, before and after the installation
+    Check(Box<check::CheckArgs>),
+    /// Print the least rights that an installation needs, as manifests
+    Rbac(rbac::RbacArgs),
+    /// Print how Argo CD, Flux or Helm is told to leave replicas alone
+    Gitops(gitops::GitopsArgs),
     /// Print the version
     Version,
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
+    /// Write a manual page for every verb
+    Man(man::ManArgs),
 }
 
 /// Parses the command line and does what it says.
@@ -65,10 +85,16 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Run(args) => crate::runtime::run(args.into_settings()?),
         Verb::Explain(args) => explain::explain(&args),
+        Verb::List(args) => list::list(&args),
+        Verb::Lint(args) => lint::lint(&args),
         Verb::Keys => print(&keys::table()),
         Verb::Manifests(args) => print(&manifests::install(&args)?),
+        Verb::Check(args) => check::check(&args),
+        Verb::Rbac(args) => print(&rbac::manifests(&args)),
+        Verb::Gitops(args) => print(&gitops::recipe(&args)),
         Verb::Version => print(&format!("podswell {}\n", env!("CARGO_PKG_VERSION"))),
         Verb::Completions(args) => print(&completions::script(&args, &mut Cli::command())),
+        Verb::Man(args) => print(&man::pages(&args, Cli::command())?),
     }
 }
 

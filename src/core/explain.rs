@@ -58,7 +58,7 @@ pub fn needs_attention(status: &TargetStatus) -> bool {
 }
 
 /// Problems that only remark on something legitimate.
-fn is_remark(code: ProblemCode) -> bool {
+pub(crate) fn is_remark(code: ProblemCode) -> bool {
     matches!(
         code,
         ProblemCode::DefaultMaxScale | ProblemCode::UnusualSpelling | ProblemCode::NoWakePath

@@ -300,7 +300,7 @@ fn parse_compat(text: &str) -> Result<Semantics, String> {
 }
 
 /// Checks that `text` can be the name of a namespace (an RFC 1123 label).
-fn parse_namespace(text: &str) -> Result<String, String> {
+pub(crate) fn parse_namespace(text: &str) -> Result<String, String> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let good = (1..=63).contains(&text.len())
         && text.bytes().all(|byte| inner(byte) || byte == b'-')

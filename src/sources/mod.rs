@@ -21,6 +21,7 @@ use crate::runtime::engine_handle::EngineHandle;
 use counters::SourceMetrics;
 use definition::SourceDefinition;
 use prometheus::Poller;
+pub use prometheus::probe::{Probe, probe};
 use scrape::{ScrapeOptions, Scraper};
 
 pub mod counters;

@@ -30,6 +30,7 @@ use server::Connection;
 
 mod answer;
 mod members;
+pub(super) mod probe;
 pub(super) mod server;
 
 /// How long all queries of one round may take together.

@@ -13,6 +13,7 @@
 mod harness;
 mod kubernetes;
 mod scaling;
+mod tools;
 
 #[expect(dead_code, reason = "a library: not every test uses all of it")]
 #[path = "../support/mod.rs"]
