@@ -12,6 +12,7 @@
 
 mod harness;
 mod kubernetes;
+mod leadership;
 mod scaling;
 
 #[expect(dead_code, reason = "a library: not every test uses all of it")]
