@@ -68,7 +68,7 @@ pub(super) enum Scope {
 const READ: &[&str] = &["get", "list", "watch"];
 
 /// Everything that podswell may do.
-pub(super) const RULES: [Rule; 8] = [
+pub(super) const RULES: [Rule; 9] = [
     Rule {
         group: "apps",
         resources: &["deployments", "replicasets"],
@@ -129,7 +129,15 @@ pub(super) const RULES: [Rule; 8] = [
         group: "coordination.k8s.io",
         resources: &["leases"],
         names: &[],
-        verbs: &["get", "create", "update"],
+        verbs: &["create"],
+        purpose: "agree on who writes",
+        scope: Scope::Own,
+    },
+    Rule {
+        group: "coordination.k8s.io",
+        resources: &["leases"],
+        names: &["podswell"],
+        verbs: &["get", "update"],
         purpose: "agree on who writes",
         scope: Scope::Own,
     },

@@ -111,7 +111,7 @@ impl Engine {
                 self.written(now, &target, replicas, outcome);
             }
             Event::RivalsObserved { target, rivals } => self.rivals(now, &target, rivals),
-            Event::LeadershipChanged { leader } => self.leader = leader,
+            Event::LeadershipChanged { leader } => self.lead(leader),
         }
     }
 
@@ -164,6 +164,15 @@ impl Engine {
     pub fn status(&self, target: &TargetId) -> Option<TargetStatus> {
         let slot = *self.index.get(target)?;
         self.workloads.get(slot as usize)?.as_ref().map(|workload| workload.status())
+    }
+
+    /// Takes over whether this process writes. While it does not, windows and decisions go on, and what
+    /// changes is somebody else's doing: such a value stands for a stable window, also after a hand-over.
+    fn lead(&mut self, leader: bool) {
+        if self.leader && !leader {
+            self.workloads.iter_mut().flatten().for_each(|workload| workload.forget_wishes());
+        }
+        self.leader = leader;
     }
 
     fn workload_mut(&mut self, target: &TargetId) -> Option<&mut Workload> {

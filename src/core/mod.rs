@@ -15,6 +15,7 @@ pub mod event;
 pub mod explain;
 pub mod json;
 pub mod keys;
+pub mod lease;
 pub mod number;
 mod point;
 pub mod policy;

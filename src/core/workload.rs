@@ -562,6 +562,13 @@ impl Workload {
         }
     }
 
+    /// Forgets what was asked for: it may have been dropped without a word, and whatever is observed from
+    /// now on counts as somebody else's.
+    pub(crate) fn forget_wishes(&mut self) {
+        self.pending = None;
+        self.own_writes = [None; OWN_WRITES];
+    }
+
     /// Whether `replicas` should be asked for now: nothing like it is on its way, and the target is not
     /// left alone after a refusal.
     pub(crate) fn may_ask(&self, now: Timestamp, replicas: i32) -> bool {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::lease::Leadership;
 use super::{FIELD_MANAGER, K8sError, Uids};
 use crate::core::event::{Notice, NoticeReason};
 use crate::core::target::TargetId;
@@ -55,7 +56,7 @@ pub struct Context {
     /// Wall-clock and engine time.
     pub clock: Arc<dyn Clock>,
     /// Whether this process may write; others stay silent.
-    pub leader: Arc<AtomicBool>,
+    pub leader: Arc<Leadership>,
     /// The uids of the targets' objects.
     pub uids: Arc<Uids>,
     /// Which process reports, for example the pod's name; at most 128 bytes are used.
@@ -185,7 +186,7 @@ impl EventWriter {
     }
 
     async fn write(&mut self, target: &TargetId, notice: &Notice) {
-        if !self.context.leader.load(Ordering::SeqCst) {
+        if !self.context.leader.may_write(self.context.clock.now()) {
             return;
         }
         let now = self.context.clock.now();

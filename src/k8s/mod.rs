@@ -1,14 +1,16 @@
 //! The Kubernetes side: watches become facts, decisions become writes of the scale subresource.
 //!
-//! On a workload nothing but its replicas is ever written, and beside it only Kubernetes Events.
+//! On a workload nothing but its replicas is ever written, and beside it only Kubernetes Events and the
+//! Lease of podswell's own namespace.
 //!
 //! [`watch`] reads, [`facts`] keeps the little that matters of each object, [`index`] joins it,
-//! [`scale`] and [`events`] write. Requests are never retried by the client itself: who asks knows
+//! [`scale`] and [`events`] write, and [`lease`] decides whether they may. Requests are never retried by the client itself: who asks knows
 //! whether a second try is still what he wants.
 
 pub mod events;
 pub mod facts;
 pub mod index;
+pub mod lease;
 mod ownership;
 pub mod scale;
 #[cfg(test)]

@@ -35,6 +35,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::lease::Leadership;
 use super::{FIELD_MANAGER, Uids};
 use crate::core::decision::Reason;
 use crate::core::event::{Action, Event, WriteOutcome};
@@ -113,7 +114,7 @@ pub struct Context {
     /// Engine time.
     pub clock: Arc<dyn Clock>,
     /// Whether this process may write; looked at when writing.
-    pub leader: Arc<AtomicBool>,
+    pub leader: Arc<Leadership>,
     /// The uids of the targets' objects.
     pub uids: Arc<Uids>,
     /// Counts outcomes.
@@ -295,7 +296,8 @@ impl ScaleWriter {
 
     /// Whether this process may still write, asked at the moment of writing.
     fn may_write(&self) -> bool {
-        self.context.leader.load(Ordering::SeqCst) && !self.stopping.load(Ordering::Relaxed)
+        self.context.leader.may_write(self.context.clock.now())
+            && !self.stopping.load(Ordering::Relaxed)
     }
 
     /// The outcome of a wish that is not even tried now.

@@ -93,6 +93,19 @@ pub struct RunArgs {
     #[arg(long, env = "PODSWELL_SCRAPE_ALLOW_LOOPBACK")]
     pub scrape_allow_loopback: bool,
 
+    /// Write only while holding the Lease podswell, so that a second process can stand by
+    #[arg(
+        long,
+        env = "PODSWELL_LEADER_ELECT",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    pub leader_elect: bool,
+
     /// The form of log records
     #[arg(long, env = "PODSWELL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
@@ -177,6 +190,8 @@ pub struct Settings {
     pub credentials_dir: Option<PathBuf>,
     /// Whether pods on loopback and link-local addresses are scraped.
     pub scrape_allow_loopback: bool,
+    /// Whether writing takes a lease; without it no other process may run beside this one.
+    pub leader_elect: bool,
     /// The form of log records.
     pub log_format: LogFormat,
     /// The level to start with; valid.
@@ -249,6 +264,7 @@ impl RunArgs {
             admin_listen: self.admin_listen,
             admin_token_file: self.admin_token_file,
             scrape_allow_loopback: self.scrape_allow_loopback,
+            leader_elect: self.leader_elect,
             log_format: self.log_format,
             log_level: self.log_level,
         })
@@ -334,6 +350,20 @@ mod tests {
         assert_eq!(settings.listen, ListenAddress::Any(8080));
         assert!(settings.admin_listen.is_loopback());
         assert_eq!(settings.log_format, LogFormat::Json);
+        assert!(settings.leader_elect);
+    }
+
+    #[test]
+    fn the_election_can_be_turned_off() {
+        for (args, elects) in [
+            (&[][..], true),
+            (&["--leader-elect"], true),
+            (&["--leader-elect=true"], true),
+            (&["--leader-elect=false"], false),
+        ] {
+            assert_eq!(settings(args).unwrap().leader_elect, elects, "{args:?}");
+        }
+        assert!(settings(&["--leader-elect=no way"]).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::RwLock;
 
 /// How long the engine's loop may be silent before the process counts as hung. The loop wakes at least
 /// once a second, so this is thirty missed turns.
@@ -26,6 +27,19 @@ pub struct WatchReport {
     pub skipped: u64,
 }
 
+/// How the election stands, as readers see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseReport {
+    /// This process's name in it.
+    pub identity: Arc<str>,
+    /// Who held the lease when it was last read.
+    pub holder: Option<Arc<str>>,
+    /// How often it changed hands until then.
+    pub transitions: Option<i32>,
+    /// Why it cannot be read or written at present, a word of a closed list; `None` if it can.
+    pub fault: Option<&'static str>,
+}
+
 /// Asks the watches how they are.
 pub type WatchReporter = Box<dyn Fn() -> Vec<WatchReport> + Send + Sync>;
 
@@ -35,6 +49,7 @@ pub struct Health {
     stopping: AtomicBool,
     leader: AtomicBool,
     watches: OnceLock<WatchReporter>,
+    lease: RwLock<Option<LeaseReport>>,
 }
 
 impl fmt::Debug for Health {
@@ -51,6 +66,7 @@ impl Health {
             stopping: AtomicBool::new(false),
             leader: AtomicBool::new(false),
             watches: OnceLock::new(),
+            lease: RwLock::default(),
         })
     }
 
@@ -96,7 +112,18 @@ impl Health {
         self.leader.load(Ordering::Relaxed)
     }
 
-    /// What readiness still waits for, in the watches' order; empty: ready.
+    /// Notes how the election stands.
+    pub fn set_lease(&self, report: LeaseReport) {
+        *self.lease.write() = Some(report);
+    }
+
+    /// How the election stands; `None` without one.
+    pub fn lease(&self) -> Option<LeaseReport> {
+        self.lease.read().clone()
+    }
+
+    /// What readiness still waits for, in the watches' order; empty: ready. A process that stands by is
+    /// ready as well: it could take over at once.
     pub fn missing(&self) -> Vec<&'static str> {
         let watches = self.watches();
         let mut missing: Vec<_> =

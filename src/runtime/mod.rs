@@ -1,9 +1,10 @@
 //! Wiring: the only module that may see every other one.
 //!
-//! Five kinds of task, joined by messages: the watches and the sources tell the engine's task facts;
-//! it hands writes to the scale writer and notices to the Event writer; the servers read the status
-//! board. Each has its own stop, so that the end has an order: writes first, then what feeds the
-//! engine, then the engine, then the servers. Ending writes nothing.
+//! Six kinds of task, joined by messages: the watches and the sources tell the engine's task facts;
+//! it hands writes to the scale writer and notices to the Event writer; the election says whether these
+//! may write; the servers read the status board. Each has its own stop, so that the end has an order:
+//! writes first, then the lease, then what feeds the engine, then the engine, then the servers. Ending
+//! scales nothing.
 
 pub mod args;
 pub mod clock;
@@ -17,10 +18,11 @@ pub mod telemetry;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +33,7 @@ use crate::core::event::{Action, Event, Notice};
 use crate::core::roster::Roster;
 use crate::core::target::TargetId;
 use crate::k8s::events::{self, EventQueue, EventWriter};
+use crate::k8s::lease::{self, Elector, Leadership, LeaseState};
 use crate::k8s::scale::{self, ScaleQueue, ScaleWrite, ScaleWriter};
 use crate::k8s::watch::{self, WatchHealth, Watches};
 use crate::k8s::{self, Uids};
@@ -43,7 +46,7 @@ use clock::{Clock, SystemClock};
 use config_reader::Reader;
 use engine_handle::EngineHandle;
 use engine_task::{EngineTask, Outlet, Shared};
-use health::{Health, WatchReport};
+use health::{Health, LeaseReport, WatchReport};
 use metrics::Metrics;
 use status_board::StatusBoard;
 use telemetry::LogControl;
@@ -118,8 +121,9 @@ impl Group {
 /// Everything that runs.
 struct Process {
     health: Arc<Health>,
-    leader: Arc<AtomicBool>,
+    leader: Arc<Leadership>,
     writers: Group,
+    election: Group,
     feeders: Group,
     engine: Group,
     servers: Group,
@@ -132,7 +136,7 @@ struct Core {
     client: kube::Client,
     engine: EngineHandle,
     clock: Arc<dyn Clock>,
-    leader: Arc<AtomicBool>,
+    leader: Arc<Leadership>,
     uids: Arc<Uids>,
 }
 
@@ -175,7 +179,8 @@ impl Process {
         let (writers, outlet) = start_writers(&core, &metrics);
         let mut engine = Group::new();
         engine.spawn(EngineTask::new(events, outlet, shared).run(engine.stop.clone()));
-        let feeders = start_feeders(&core, sources, roster, &health);
+        let (feeders, watches) = start_feeders(&core, sources, roster, &health);
+        let election = start_election(&core, watches, &health);
         let readers = Readers {
             board,
             health: health.clone(),
@@ -185,7 +190,7 @@ impl Process {
             clock,
         };
         let servers = start_servers(&core.settings, listeners, &readers);
-        Ok(Self { health, leader: core.leader, writers, feeders, engine, servers })
+        Ok(Self { health, leader: core.leader, writers, election, feeders, engine, servers })
     }
 
     /// Waits for the end and brings it about in order.
@@ -199,13 +204,16 @@ impl Process {
                 ("the engine", &mut self.engine),
                 ("the watches or the scraper", &mut self.feeders),
                 ("a writer", &mut self.writers),
+                ("the election", &mut self.election),
                 ("a server", &mut self.servers),
             ]) => Some(part),
         };
         tracing::info!("stopping");
         self.health.set_stopping();
-        self.leader.store(false, Ordering::SeqCst);
+        self.leader.close();
         self.writers.end("writers").await;
+        // Nothing is being written any more: whoever stands by may take over now.
+        self.election.end("election").await;
         self.feeders.end("watches and sources").await;
         self.engine.end("engine").await;
         self.servers.end("servers").await;
@@ -302,7 +310,7 @@ fn start_feeders(
     sources: Sources,
     roster: Arc<RwLock<Roster>>,
     health: &Arc<Health>,
-) -> Group {
+) -> (Group, Arc<WatchHealth>) {
     let mut group = Group::new();
     group.spawn(sources.run_scraper(group.stop.clone()));
     let process = core.settings.process.clone();
@@ -320,8 +328,7 @@ fn start_feeders(
     let reported = watch_health.clone();
     health.set_watches(Box::new(move || reports(&reported)));
     group.spawn(watches.run(group.stop.clone()));
-    tokio::spawn(lead(watch_health, core.engine.clone(), core.leader.clone(), group.stop.clone()));
-    group
+    (group, watch_health)
 }
 
 fn reports(health: &WatchHealth) -> Vec<WatchReport> {
@@ -336,20 +343,62 @@ fn reports(health: &WatchHealth) -> Vec<WatchReport> {
         .collect()
 }
 
-/// Allows writing as soon as the whole picture is there.
-async fn lead(
-    watches: Arc<WatchHealth>,
-    engine: EngineHandle,
-    leader: Arc<AtomicBool>,
-    stop: CancellationToken,
-) {
+/// The task that allows writing: as soon as the whole picture is there, and (unless the election is off)
+/// while this process holds the lease. Who does not see everything does not stand for election.
+fn start_election(core: &Core, watches: Arc<WatchHealth>, health: &Arc<Health>) -> Group {
+    let mut group = Group::new();
+    let stop = group.stop.clone();
+    let (engine, leader) = (core.engine.clone(), core.leader.clone());
+    if !core.settings.leader_elect {
+        group.spawn(async move {
+            if all_synced(&watches, &stop).await {
+                leader.set(Some(Timestamp::MAX));
+                engine.tell(Event::LeadershipChanged { leader: true }).await;
+            }
+            stop.cancelled().await;
+        });
+        return group;
+    }
+    let (identity, health) = (identity(), health.clone());
+    let shown = identity.clone();
+    let show = move |state: LeaseState| {
+        let LeaseState { holder, transitions, fault } = state;
+        health.set_lease(LeaseReport { identity: shown.clone(), holder, transitions, fault });
+    };
+    show(LeaseState::default());
+    let elector = Elector::new(lease::Context {
+        client: core.client.clone(),
+        namespace: core.settings.namespace.clone(),
+        identity,
+        clock: core.clock.clone(),
+        leadership: leader,
+        engine,
+        observer: Box::new(show),
+    });
+    group.spawn(async move {
+        if all_synced(&watches, &stop).await {
+            elector.run(stop).await;
+        }
+    });
+    group
+}
+
+/// Waits until every watch had its first complete list; false at a stop before that.
+async fn all_synced(watches: &WatchHealth, stop: &CancellationToken) -> bool {
     let mut synced = watches.subscribe();
     tokio::select! {
-        () = stop.cancelled() => return,
-        outcome = synced.wait_for(|synced| *synced) => if outcome.is_err() { return },
+        () = stop.cancelled() => false,
+        outcome = synced.wait_for(|synced| *synced) => outcome.is_ok(),
     }
-    leader.store(true, Ordering::SeqCst);
-    engine.tell(Event::LeadershipChanged { leader: true }).await;
+}
+
+/// This process's name in the election: the pod's, or the machine's, and a random end, because a name
+/// must not come back when a container restarts.
+fn identity() -> Arc<str> {
+    let pod = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
+    let machine = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = pod.or_else(machine).unwrap_or_else(instance);
+    format!("{}_{:08x}", name.trim(), rand::random::<u32>()).into()
 }
 
 fn start_servers(settings: &Settings, listeners: Listeners, readers: &Readers) -> Group {

@@ -13,7 +13,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 
 use super::view::{
-    Document, EngineBody, ErrorBody, ListBody, StatusBody, Summary, TargetBody, WatchBody,
+    Document, EngineBody, ErrorBody, LeaseBody, ListBody, StatusBody, Summary, TargetBody,
+    WatchBody,
 };
 use crate::core::explain;
 use crate::core::target::TargetId;
@@ -230,6 +231,7 @@ async fn status(State(readers): State<Readers>) -> Json<Document<StatusBody>> {
             version: env!("CARGO_PKG_VERSION"),
             now: readers.clock.wall(),
             leader: readers.health.is_leader(),
+            lease: readers.health.lease().as_ref().map(LeaseBody::of),
             ready: missing.is_empty(),
             missing,
             targets: all.len(),

@@ -15,7 +15,7 @@ use crate::core::event::WriteOutcome;
 use crate::core::explain;
 use crate::core::policy::Consent;
 use crate::core::problem::Problem;
-use crate::runtime::health::WatchReport;
+use crate::runtime::health::{LeaseReport, WatchReport};
 
 /// The version of all documents.
 pub const API_VERSION: &str = "podswell.dev/v1";
@@ -56,6 +56,8 @@ pub struct StatusBody {
     pub now: Timestamp,
     /// Whether this process writes.
     pub leader: bool,
+    /// The election; `null` in a process that needs none.
+    pub lease: Option<LeaseBody>,
     /// Whether all caches are filled.
     pub ready: bool,
     /// What readiness waits for.
@@ -70,6 +72,27 @@ pub struct StatusBody {
     pub engine: EngineBody,
     /// The watches of the API server.
     pub watches: Vec<WatchBody>,
+}
+
+/// The state of the election.
+#[derive(Debug, Serialize)]
+pub struct LeaseBody {
+    identity: String,
+    holder: Option<String>,
+    transitions: Option<i32>,
+    fault: Option<&'static str>,
+}
+
+impl LeaseBody {
+    /// What the election reports.
+    pub fn of(report: &LeaseReport) -> Self {
+        Self {
+            identity: explain::printable(&report.identity),
+            holder: report.holder.as_deref().map(explain::printable),
+            transitions: report.transitions,
+            fault: report.fault,
+        }
+    }
 }
 
 /// The state of one watch.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -20,6 +20,7 @@ use podswell::core::roster::Roster;
 use podswell::core::source::{SourceFacts, SourceName};
 use podswell::core::target::{PodCounts, TargetId};
 use podswell::k8s::events::{self, EventWriter};
+use podswell::k8s::lease::Leadership;
 use podswell::k8s::scale::{self, ScaleQueue, ScaleWrite, ScaleWriter};
 use podswell::k8s::watch::{self, ConfigReader, Watches};
 use podswell::k8s::{self, Uids};
@@ -79,7 +80,7 @@ impl Writer {
             client: client.clone(),
             engine,
             clock: Arc::new(SystemClock::new()),
-            leader: Arc::new(AtomicBool::new(true)),
+            leader: Arc::new(Leadership::endless()),
             uids: uids.clone(),
             observer: Arc::new(|_, _| {}),
         });
@@ -191,7 +192,7 @@ async fn events_show_on_the_deployment(plane: &ControlPlane, client: &Client) {
     let (queue, writer) = EventWriter::new(events::Context {
         client: client.clone(),
         clock,
-        leader: Arc::new(AtomicBool::new(true)),
+        leader: Arc::new(Leadership::endless()),
         uids,
         instance: "podswell-test".to_owned(),
     });

@@ -12,6 +12,7 @@
 
 mod harness;
 mod kubernetes;
+mod leadership;
 mod scaling;
 mod tools;
 

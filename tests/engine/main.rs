@@ -1,6 +1,7 @@
 //! The engine from outside: scenarios, and properties that hold for all inputs.
 #![expect(clippy::expect_used, reason = "a test ends where it fails")]
 
+mod handover;
 mod properties;
 mod review;
 mod scenarios;

@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) status: Option<Arc<TargetStatus>>,
     /// What the API server answers.
     pub(crate) answer: WriteOutcome,
+    /// Whether nothing at all comes of writes.
+    pub(crate) silent: bool,
 }
 
 pub(crate) fn at(ms: i64) -> Timestamp {
@@ -83,6 +85,7 @@ impl World {
             decisions: Vec::new(),
             status: None,
             answer: WriteOutcome::Written,
+            silent: false,
         };
         world.tell(Event::LeadershipChanged { leader: true });
         world.tell(Event::TargetApplied { target, config: Arc::new(config) });
@@ -232,6 +235,9 @@ impl World {
 
     fn write(&mut self, replicas: i32) {
         self.writes.push((self.now, replicas));
+        if self.silent {
+            return;
+        }
         let (target, outcome) = (self.target.clone(), self.answer.clone());
         let written = outcome == WriteOutcome::Written;
         self.tell(Event::ScaleWritten { target, replicas, outcome });

@@ -82,6 +82,11 @@ impl Podswell {
         self.process.kill();
     }
 
+    /// Sends a signal by name, such as `STOP` or `CONT`.
+    pub(crate) fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
     /// Starts it again after [`Self::kill`], with the same flags.
     pub(crate) async fn restart(&mut self) {
         self.process = spawn(&self.arguments, &self.log);

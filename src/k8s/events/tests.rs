@@ -7,14 +7,14 @@ struct Bench {
     writer: EventWriter,
     journal: Journal,
     clock: Arc<HandClock>,
-    leader: Arc<AtomicBool>,
+    leader: Arc<Leadership>,
 }
 
 impl Bench {
     fn new(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let (client, journal) = api_server(move |asked| std::future::ready(answer(&asked)));
         let clock = Arc::new(HandClock::default());
-        let leader = Arc::new(AtomicBool::new(true));
+        let leader = Arc::new(Leadership::endless());
         let uids = Arc::new(Uids::default());
         uids.insert(web(), "u1".into());
         let (client, instance) = (client, "podswell-0".to_owned());
@@ -186,7 +186,7 @@ async fn failures_are_counted_and_too_many_requests_heeded() {
 #[tokio::test]
 async fn only_the_leader_speaks() {
     let mut bench = Bench::new(accepts);
-    bench.leader.store(false, Ordering::SeqCst);
+    bench.leader.set(None);
     bench.announce(&web(), NoticeReason::ScaledUp, "x").await;
     assert_eq!((bench.asked(), bench.counts()), (vec![], [0, 0, 0]));
 }

@@ -14,7 +14,7 @@ struct Bench {
     journal: Journal,
     events: mpsc::Receiver<Event>,
     clock: Arc<HandClock>,
-    leader: Arc<AtomicBool>,
+    leader: Arc<Leadership>,
     uids: Arc<Uids>,
     counted: Arc<Mutex<Vec<&'static str>>>,
     stop: CancellationToken,
@@ -29,7 +29,7 @@ impl Bench {
         let (client, journal) = api_server(answer);
         let (engine, events) = EngineHandle::channel();
         let clock = Arc::new(HandClock::default());
-        let leader = Arc::new(AtomicBool::new(true));
+        let leader = Arc::new(Leadership::endless());
         let uids = Arc::new(Uids::default());
         uids.insert(web(), "u1".into());
         let counted = Arc::new(Mutex::new(Vec::new()));
@@ -432,12 +432,12 @@ async fn only_so_many_writes_are_under_way() {
 #[tokio::test]
 async fn a_process_that_does_not_lead_writes_nothing() {
     let mut bench = Bench::scripted(vec![|| scale(2, "2")]);
-    bench.leader.store(false, Ordering::SeqCst);
+    bench.leader.set(None);
     bench.queue.submit(wish("web", 3, 5, "7"));
     while !bench.queue.is_empty() {
         tokio::task::yield_now().await;
     }
-    bench.leader.store(true, Ordering::SeqCst);
+    bench.leader.set(Some(Timestamp::MAX));
     bench.queue.submit(wish("web", 1, 2, "1"));
     assert_eq!(bench.outcome().await, WriteOutcome::Written);
     assert_eq!(*bench.counted.lock(), ["written"]);
@@ -445,12 +445,24 @@ async fn a_process_that_does_not_lead_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_lead_that_ran_out_unnoticed_writes_nothing() {
+    let bench = Bench::scripted(vec![|| scale(2, "2")]);
+    bench.leader.set(Some(bench.clock.now().checked_add(Duration::from_secs(3)).unwrap()));
+    bench.clock.advance(3);
+    bench.queue.submit(wish("web", 3, 5, "7"));
+    while !bench.queue.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.end().await.1, [""; 0]);
+}
+
+#[tokio::test]
 async fn leadership_lost_on_the_way_stops_the_second_try() {
-    let leader = Arc::new(Mutex::new(None::<Arc<AtomicBool>>));
+    let leader = Arc::new(Mutex::new(None::<Arc<Leadership>>));
     let theirs = leader.clone();
     let bench = Bench::new(move |asked: Asked| {
         if asked.method == "GET" {
-            theirs.lock().as_ref().unwrap().store(false, Ordering::SeqCst);
+            theirs.lock().as_ref().unwrap().set(None);
             return std::future::ready(scale(3, "9"));
         }
         std::future::ready(status(409))
