@@ -141,14 +141,14 @@ async fn one_process_writes_and_another_takes_over() {
     leads(&first).await;
     let mut second = scene.podswell().await;
     stands_by(&second, &identity(&first).await).await;
-    let load = Load::start(scene.node.table(), LoadOptions::new(NAMESPACE, "web"), Level::Held(35));
+    let load = Load::start(scene.node.table(), LoadOptions::new(NAMESPACE, "web"), Level::Held(34));
     scene.settles(5, CALM).await;
     assert!(tried(&first).await > 0.0 && tried(&second).await < 1.0, "only the holder writes");
     let fewest = scene.watch_the_fewest();
 
     terminated(&scene, &mut first, &second).await;
     // The heir is warm: a higher load is answered.
-    load.set(Level::Held(63));
+    load.set(Level::Held(61));
     scene.settles(9, CALM).await;
 
     first.restart().await;
@@ -157,7 +157,7 @@ async fn one_process_writes_and_another_takes_over() {
     leads(&first).await;
     assert_eq!(scene.transitions().await, 2);
     scene.stays(9, Duration::from_secs(20)).await;
-    load.set(Level::Held(77));
+    load.set(Level::Held(75));
     scene.settles(11, CALM).await;
 
     second.restart().await;
@@ -183,7 +183,7 @@ async fn frozen(scene: &Scene, holder: &Podswell, heir: &Podswell, load: &Load) 
     holder.signal("STOP");
     leads(heir).await;
     assert_eq!(scene.transitions().await, 3);
-    load.set(Level::Held(105));
+    load.set(Level::Held(103));
     // The load that is spread anew counts twice for a moment, so the first 15 may not be the last.
     scene.settles(15, CALM).await;
     holder.signal("CONT");
