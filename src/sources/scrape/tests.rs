@@ -333,13 +333,13 @@ async fn slow_pods_are_missing_and_do_not_hold_up_others() {
         world.enrol(&format!("stuck-{batch}"), gauge(stuck), &many);
     }
     let target = world.enrol("zz-good", gauge(good), &[local(2)]);
+    // The first round may find the lane full; from then on the slow pods have their own, and the sample
+    // does not have to wait for the end of the round. A busy machine may need a few rounds.
     let mut ages = Vec::new();
-    for _ in 0..4 {
+    while ages.last().is_none_or(|age| *age >= PERIOD * 3 / 4) {
+        assert!(ages.len() < 60, "every sample waits for the slow pods: {ages:?}");
         ages.push(world.next_sample(&target).await.age);
     }
-    // The first round may find the lane full; from then on the slow pods have their own, and the sample
-    // does not have to wait for the end of the round.
-    assert!(ages[1..].iter().any(|age| *age < PERIOD * 3 / 4), "{ages:?}");
 }
 
 #[tokio::test]
