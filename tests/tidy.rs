@@ -133,19 +133,7 @@ fn main_stays_small() {
 #[test]
 fn every_reason_fault_and_transition_is_documented() {
     let docs = read("docs/reasons.md");
-    let faults = [
-        SourceFault::Unreachable,
-        SourceFault::Timeout,
-        SourceFault::BadStatus,
-        SourceFault::TooLarge,
-        SourceFault::Malformed,
-        SourceFault::Empty,
-        SourceFault::InvalidSample,
-        SourceFault::Ambiguous,
-        SourceFault::PartialAnswer,
-        SourceFault::Stale,
-        SourceFault::AddressRefused,
-    ];
+    let faults = SourceFault::ALL;
     let words = Reason::ALL.map(Reason::as_str).into_iter();
     let words = words.chain(faults.map(SourceFault::as_str));
     for word in words.chain(NoticeReason::ALL.map(NoticeReason::as_str)) {

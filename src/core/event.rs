@@ -73,6 +73,21 @@ pub enum SourceFault {
 }
 
 impl SourceFault {
+    /// Every fault, each once, in the order of their declaration.
+    pub const ALL: [Self; 11] = [
+        Self::Unreachable,
+        Self::Timeout,
+        Self::BadStatus,
+        Self::TooLarge,
+        Self::Malformed,
+        Self::Empty,
+        Self::InvalidSample,
+        Self::Ambiguous,
+        Self::PartialAnswer,
+        Self::Stale,
+        Self::AddressRefused,
+    ];
+
     /// The fault as it shows in labels and `explain`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -16,19 +16,7 @@ pub const DURATION_BUCKETS: [f64; 10] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 3.0];
 
 /// Every fault, in the order in which they are counted.
-const FAULTS: [SourceFault; 11] = [
-    SourceFault::Unreachable,
-    SourceFault::Timeout,
-    SourceFault::BadStatus,
-    SourceFault::TooLarge,
-    SourceFault::Malformed,
-    SourceFault::Empty,
-    SourceFault::InvalidSample,
-    SourceFault::Ambiguous,
-    SourceFault::PartialAnswer,
-    SourceFault::Stale,
-    SourceFault::AddressRefused,
-];
+const FAULTS: [SourceFault; 11] = SourceFault::ALL;
 
 /// The counters of one source. Adding is wait-free.
 #[derive(Debug, Default)]
