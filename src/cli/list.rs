@@ -132,6 +132,7 @@ impl Item {
     fn state(&self) -> &'static str {
         match self.gate.as_deref() {
             Some("Rival") => return "Conflict",
+            Some("Followed") => return "Followed",
             Some("ManualZero" | "Paused") => return "Paused",
             _ => {}
         }

@@ -68,7 +68,7 @@ pub(super) enum Scope {
 const READ: &[&str] = &["get", "list", "watch"];
 
 /// Everything that podswell may do.
-pub(super) const RULES: [Rule; 9] = [
+pub(super) const RULES: [Rule; 10] = [
     Rule {
         group: "apps",
         resources: &["deployments", "replicasets"],
@@ -99,6 +99,14 @@ pub(super) const RULES: [Rule; 9] = [
         names: &[],
         verbs: READ,
         purpose: "notice rivals",
+        scope: Scope::Workloads,
+    },
+    Rule {
+        group: "keda.sh",
+        resources: &["scaledobjects"],
+        names: &[],
+        verbs: READ,
+        purpose: "notice rivals of KEDA, where there is KEDA",
         scope: Scope::Workloads,
     },
     Rule {

@@ -216,6 +216,8 @@ pub enum Reason {
     Paused,
     /// Another autoscaler works on this target.
     Rival,
+    /// Another autoscaler takes its number from podswell: it writes, podswell answers.
+    Followed,
     /// Somebody wrote 0 replicas where at least one is the rule: a pause until somebody writes ≥ 1.
     ManualZero,
 }
@@ -248,6 +250,7 @@ impl Reason {
             Self::ObserveOnly => "ObserveOnly",
             Self::Paused => "Paused",
             Self::Rival => "Rival",
+            Self::Followed => "Followed",
             Self::ManualZero => "ManualZero",
         }
     }

@@ -15,6 +15,7 @@ use super::decider::panic::later;
 use super::decision::{Decision, Reason, SampleCounts, SignalState, TargetStatus, WriteRecord};
 use super::event::{Action, Event, Notice, NoticeReason, Sample, WriteOutcome};
 use super::problem::ProblemCode;
+use super::rival;
 use super::spec::Semantics;
 use super::target::TargetId;
 use super::window::covered::Recorded;
@@ -372,14 +373,7 @@ impl Engine {
         if *workload.rivals == rivals {
             return;
         }
-        let names: Vec<String> =
-            rivals.iter().map(|rival| format!("{} {}", rival.kind, rival.name)).collect();
-        let (reason, note) = if names.is_empty() {
-            (NoticeReason::RivalGone, "no other autoscaler is left: writing again".to_owned())
-        } else {
-            let note = format!("{} also scales this Deployment: not writing", names.join(", "));
-            (NoticeReason::RivalFound, note)
-        };
+        let (reason, note) = rival::notice_of(&rivals);
         workload.observe_rivals(now, rivals);
         let notice = Notice { at: now, reason, note };
         self.actions.push_back(Action::Announce { target: target.clone(), notice });

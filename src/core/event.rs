@@ -107,6 +107,9 @@ impl SourceFault {
 }
 
 /// Another object that scales the same target.
+///
+/// One that follows podswell is no rival in earnest: it carries out what podswell answers, so podswell
+/// leaves the writing to it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Rival {
@@ -114,6 +117,9 @@ pub struct Rival {
     pub kind: String,
     /// Its name; it lives in the target's namespace.
     pub name: String,
+    /// Whether it takes its number from podswell.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub follows: bool,
 }
 
 /// How a write of the scale subresource ended.
@@ -272,6 +278,8 @@ pub enum NoticeReason {
     SignalBack,
     /// Another autoscaler works on this target: we do not write.
     RivalFound,
+    /// Another autoscaler takes its number from us: it writes, we answer.
+    Followed,
     /// The other autoscaler is gone: we write again.
     RivalGone,
     /// A write was refused by the API server.
@@ -282,7 +290,7 @@ pub enum NoticeReason {
 
 impl NoticeReason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ScaledUp,
         Self::ScaledDown,
         Self::ScaledToZero,
@@ -293,6 +301,7 @@ impl NoticeReason {
         Self::SignalLost,
         Self::SignalBack,
         Self::RivalFound,
+        Self::Followed,
         Self::RivalGone,
         Self::WriteFailed,
         Self::HoldLong,
@@ -311,6 +320,7 @@ impl NoticeReason {
             Self::SignalLost => "SignalLost",
             Self::SignalBack => "SignalBack",
             Self::RivalFound => "RivalFound",
+            Self::Followed => "Followed",
             Self::RivalGone => "RivalGone",
             Self::WriteFailed => "WriteFailed",
             Self::HoldLong => "HoldLong",

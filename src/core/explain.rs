@@ -53,7 +53,7 @@ pub fn needs_attention(status: &TargetStatus) -> bool {
     });
     troubled
         || write_failed
-        || !status.rivals.is_empty()
+        || status.rivals.iter().any(|rival| !rival.follows)
         || status.all_problems().any(|problem| !is_remark(problem.code))
 }
 
@@ -286,11 +286,13 @@ fn result(screen: &mut String, status: &TargetStatus, decision: &Decision) {
 
 /// Why nothing is written, if nothing is.
 fn not_written(status: &TargetStatus, gate: Reason) -> String {
-    match (gate, status.rivals.first()) {
-        (Reason::Rival, Some(rival)) => format!(
-            "nothing is written: {} {} scales this target too",
+    let follows = gate == Reason::Followed;
+    match (gate, status.rivals.iter().find(|rival| rival.follows == follows)) {
+        (Reason::Rival | Reason::Followed, Some(rival)) => format!(
+            "nothing is written: {} {} {}",
             printable(&rival.kind),
-            printable(&rival.name)
+            printable(&rival.name),
+            if follows { "writes what podswell answers" } else { "scales this target too" }
         ),
         (Reason::ObserveOnly, _) if status.config.consent == Consent::Observed => {
             "nothing is written: the Deployment lacks autoscaling.knative.dev/class: kpa.podswell.dev"
@@ -315,6 +317,7 @@ fn mode_words(status: &TargetStatus, mode: Mode) -> String {
 fn gate_opens(status: &TargetStatus, decision: &Decision, gate: Reason) -> String {
     match gate {
         Reason::Rival => "resumes by itself when the other autoscaler is gone".to_owned(),
+        Reason::Followed => "the other autoscaler asks for it and writes it".to_owned(),
         Reason::ManualZero => "resumes when somebody sets at least 1 replica".to_owned(),
         _ if decision.bounded == status.replicas => "nothing would be written now".to_owned(),
         _ => format!("{} would be written if writing were allowed", decision.bounded),
@@ -462,12 +465,13 @@ impl Reason {
             Self::ObserveOnly => "decided, but not written",
             Self::Paused => "writing is paused",
             Self::Rival => "another autoscaler works on this target; replicas are its business",
+            Self::Followed => "another autoscaler writes what podswell answers",
             Self::ManualZero => "somebody set 0 replicas by hand; that is respected",
         }
     }
 
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Steady,
         Self::StableDemand,
         Self::PanicDemand,
@@ -492,6 +496,7 @@ impl Reason {
         Self::ObserveOnly,
         Self::Paused,
         Self::Rival,
+        Self::Followed,
         Self::ManualZero,
     ];
 }

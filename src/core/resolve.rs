@@ -36,6 +36,9 @@ pub struct ProcessSettings {
     pub adopt_namespaces: BTreeSet<String>,
     /// `freeze` of the ConfigMap `podswell`: nothing is written anywhere.
     pub freeze: bool,
+    /// `--keda-addresses`: the `host:port` under which KEDA reaches this podswell, as `scalerAddress`
+    /// spells it. A `ScaledObject` that asks there follows podswell; empty: none does.
+    pub keda_addresses: BTreeSet<String>,
 }
 
 impl Default for ProcessSettings {
@@ -46,6 +49,7 @@ impl Default for ProcessSettings {
             default_max_scale: 100,
             adopt_namespaces: BTreeSet::new(),
             freeze: false,
+            keda_addresses: BTreeSet::new(),
         }
     }
 }

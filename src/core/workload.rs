@@ -20,6 +20,7 @@ use super::event::{Rival, Sample};
 use super::point::{Point, Signal};
 use super::policy::{Consent, Mode};
 use super::problem::{Problem, ProblemCode};
+use super::rival;
 use super::spec::{ScalingMetric, Semantics};
 use super::target::{PodCounts, TargetId};
 use super::window::covered::Recorded;
@@ -522,8 +523,8 @@ impl Workload {
         let config = &self.config;
         if config.consent == Consent::Observed || config.mode == Mode::Observe {
             Some(Reason::ObserveOnly)
-        } else if !self.rivals.is_empty() {
-            Some(Reason::Rival)
+        } else if let Some(reason) = rival::gate_of(&self.rivals) {
+            Some(reason)
         } else if self.manual_zero {
             Some(Reason::ManualZero)
         } else if pods != self.replicas && !config.mode.allows(self.replicas, pods)

@@ -348,7 +348,7 @@ fn action_of(reason: NoticeReason) -> &'static str {
         R::PanicEntered | R::PanicLeft | R::HoldLong => "Decide",
         R::InvalidAnnotation => "Configure",
         R::SignalPartial | R::SignalLost | R::SignalBack => "Measure",
-        R::RivalFound | R::RivalGone => "Yield",
+        R::RivalFound | R::Followed | R::RivalGone => "Yield",
     }
 }
 

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::PartialObjectMeta;
 
+use super::scaled_object;
 use crate::core::target::TargetId;
 
 /// The groups of annotations that somebody here reads; all others are dropped on arrival.
@@ -121,8 +122,10 @@ pub struct HpaFacts {
     pub key: ObjectKey,
     /// The Deployment that it scales.
     pub target: TargetId,
-    /// Whether it only carries out what podswell answers; then it is no rival.
+    /// Whether it only carries out what podswell answers.
     pub follows_podswell: bool,
+    /// The `ScaledObject` that made it, if one did: then the two are one.
+    pub scaled_object: Option<Arc<str>>,
 }
 
 /// What is kept of a namespace.
@@ -204,7 +207,12 @@ pub(super) fn hpa(object: HorizontalPodAutoscaler) -> Option<HpaFacts> {
         return None;
     }
     let target = TargetId::deployment(&key.namespace, &scaled.name);
-    Some(HpaFacts { key, target, follows_podswell: FOLLOWS_PODSWELL })
+    let owners = object.metadata.owner_references.unwrap_or_default();
+    let scaled_object = owners
+        .into_iter()
+        .find(|owner| scaled_object::is_kind(&owner.api_version, &owner.kind))
+        .map(|owner| owner.name.into());
+    Some(HpaFacts { key, target, follows_podswell: FOLLOWS_PODSWELL, scaled_object })
 }
 
 /// No HPA can follow podswell before podswell serves metrics to HPAs: then this becomes a look at the
@@ -240,7 +248,7 @@ fn relevant(annotations: Option<BTreeMap<String, String>>) -> Annotations {
 
 /// A value that is too long loses its end and gains a sign that no key accepts: what is left must not
 /// pass for something that the user did not write.
-fn bounded(mut value: String) -> String {
+pub(super) fn bounded(mut value: String) -> String {
     if value.len() > MAX_VALUE_LENGTH {
         let fits = |index: &usize| value.is_char_boundary(*index);
         value.truncate((0..=MAX_VALUE_LENGTH).rev().find(fits).unwrap_or_default());
@@ -260,7 +268,7 @@ fn is_knative(owner: &OwnerReference) -> bool {
     group == "knative.dev" || group.ends_with(".knative.dev")
 }
 
-fn group_of(api_version: &str) -> &str {
+pub(super) fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 

@@ -25,6 +25,7 @@ use crate::core::event::{Event, Rival};
 use crate::core::problem::Problem;
 use crate::core::resolve::{Inputs, ProcessSettings, Resolved, resolve};
 use crate::core::roster::{Enrolled, PodFacts};
+use crate::core::scaled_object::{KIND as SCALED_OBJECT, ScaledObject, ScaledObjectId, follows_us};
 use crate::core::source::{SourceFacts, SourceName, Wiring};
 use crate::core::target::{PodCounts, TargetId, TargetKind};
 
@@ -44,6 +45,10 @@ pub enum Output {
     },
     /// Remove the target from the roster.
     Expel(TargetId),
+    /// A `ScaledObject` appeared or changed.
+    ScaledObject(Arc<ScaledObject>),
+    /// A `ScaledObject` is gone, or scales something else than a Deployment.
+    ScaledObjectGone(ScaledObjectId),
 }
 
 /// Everything beside the objects themselves that decides configurations.
@@ -102,6 +107,9 @@ pub struct Index {
     ownership: Ownership,
     hpas: BTreeMap<ObjectKey, HpaFacts>,
     hpas_of: BTreeMap<TargetId, BTreeSet<ObjectKey>>,
+    scaled_objects: BTreeMap<ScaledObjectId, Arc<ScaledObject>>,
+    scaled_objects_of: BTreeMap<TargetId, BTreeSet<ScaledObjectId>>,
+    changed_scaled_objects: BTreeSet<ScaledObjectId>,
     told: BTreeMap<TargetId, Told>,
     /// Changed in this period after they had been resolved in it already.
     waiting: BTreeSet<TargetId>,
@@ -129,6 +137,9 @@ impl Index {
             ownership: Ownership::default(),
             hpas: BTreeMap::new(),
             hpas_of: BTreeMap::new(),
+            scaled_objects: BTreeMap::new(),
+            scaled_objects_of: BTreeMap::new(),
+            changed_scaled_objects: BTreeSet::new(),
             told: BTreeMap::new(),
             waiting: BTreeSet::new(),
             due: BTreeSet::new(),
@@ -149,6 +160,9 @@ impl Index {
         change(&mut self.settings);
         if self.settings != before {
             self.waiting.extend(self.workloads.keys().cloned());
+        }
+        if self.settings.process.keda_addresses != before.process.keda_addresses {
+            self.touched.extend(self.scaled_objects_of.keys().cloned());
         }
     }
 
@@ -256,6 +270,45 @@ impl Index {
         }
     }
 
+    /// A `ScaledObject` appeared or changed.
+    pub fn apply_scaled_object(&mut self, object: ScaledObject) {
+        if self.scaled_objects.get(&object.id).is_some_and(|known| **known == object) {
+            return;
+        }
+        let (id, target) = (object.id.clone(), object.target.clone());
+        self.delete_scaled_object(&id);
+        self.touched.insert(target.clone());
+        self.scaled_objects_of.entry(target).or_default().insert(id.clone());
+        self.changed_scaled_objects.insert(id.clone());
+        self.scaled_objects.insert(id, Arc::new(object));
+    }
+
+    /// A `ScaledObject` is gone, or scales something else than a Deployment.
+    pub fn delete_scaled_object(&mut self, id: &ScaledObjectId) {
+        let Some(object) = self.scaled_objects.remove(id) else { return };
+        if let Some(ids) = self.scaled_objects_of.get_mut(&object.target) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.scaled_objects_of.remove(&object.target);
+            }
+        }
+        self.changed_scaled_objects.insert(id.clone());
+        self.touched.insert(object.target.clone());
+    }
+
+    /// All `ScaledObjects` that there are; none where the cluster does not serve them.
+    pub fn reset_scaled_objects(&mut self, all: Vec<ScaledObject>) {
+        let listed: BTreeSet<_> = all.iter().map(|object| object.id.clone()).collect();
+        let gone: Vec<_> =
+            self.scaled_objects.keys().filter(|id| !listed.contains(*id)).cloned().collect();
+        for id in gone {
+            self.delete_scaled_object(&id);
+        }
+        for object in all {
+            self.apply_scaled_object(object);
+        }
+    }
+
     /// A namespace appeared or changed.
     pub fn apply_namespace(&mut self, namespace: NamespaceFacts) {
         if self.namespaces.get(&namespace.name) != Some(&namespace) {
@@ -306,11 +359,51 @@ impl Index {
         let touched_pods = mem::take(&mut self.touched_pods);
         let mut touched = mem::take(&mut self.touched);
         touched.extend(touched_pods.iter().cloned());
-        let mut outputs = Vec::new();
+        let mut outputs = self.take_scaled_objects();
         for target in touched {
             self.report(&target, touched_pods.contains(&target), &mut outputs);
         }
         outputs
+    }
+
+    fn take_scaled_objects(&mut self) -> Vec<Output> {
+        let changed = mem::take(&mut self.changed_scaled_objects);
+        let output = |id| match self.scaled_objects.get(&id) {
+            Some(object) => Output::ScaledObject(object.clone()),
+            None => Output::ScaledObjectGone(id),
+        };
+        changed.into_iter().map(output).collect()
+    }
+
+    /// Every other autoscaler of a target, once each. An HPA that a `ScaledObject` made is counted as
+    /// that, whether or not the `ScaledObject` itself could be read.
+    fn rivals_of(&self, target: &TargetId) -> Vec<Rival> {
+        let scaled_objects = self.scaled_objects_of.get(target).into_iter().flatten();
+        let scaled_objects = scaled_objects
+            .filter_map(|id| self.scaled_objects.get(id))
+            .filter(|object| !object.paused)
+            .map(|object| (SCALED_OBJECT, &object.id.name, self.is_followed_by(object)));
+        let hpas = self.hpas_of.get(target).into_iter().flatten();
+        let hpas = hpas.filter_map(|key| self.hpas.get(key));
+        let hpas = hpas.map(|hpa| match &hpa.scaled_object {
+            Some(name) => {
+                let id = ScaledObjectId { namespace: target.namespace.clone(), name: name.clone() };
+                let known = self.scaled_objects.get(&id);
+                (SCALED_OBJECT, name, known.is_some_and(|object| self.is_followed_by(object)))
+            }
+            None => ("HorizontalPodAutoscaler", &hpa.key.name, hpa.follows_podswell),
+        });
+        let all: BTreeSet<_> = scaled_objects.chain(hpas).collect();
+        let rival = |(kind, name, follows): (&str, &Arc<str>, bool)| Rival {
+            kind: kind.to_owned(),
+            name: name.to_string(),
+            follows,
+        };
+        all.into_iter().map(rival).collect()
+    }
+
+    fn is_followed_by(&self, object: &ScaledObject) -> bool {
+        follows_us(object, &self.settings.process)
     }
 
     /// Keeps a Deployment's facts. Returns whether its configuration may have changed.
@@ -388,6 +481,7 @@ impl Index {
     }
 
     fn report(&mut self, target: &TargetId, pods_changed: bool, outputs: &mut Vec<Output>) {
+        let rivals = self.rivals_of(target);
         let present = self.workloads.get_mut(target).filter(|workload| !workload.facts.deleting);
         let Some((workload, resolution)) =
             present.and_then(|workload| workload.resolved.clone().map(|found| (workload, found)))
@@ -419,7 +513,7 @@ impl Index {
             resolution,
             replicas: facts.replicas,
             resource_version: facts.resource_version.clone(),
-            rivals: rivals_of(&self.hpas, self.hpas_of.get(target)),
+            rivals,
             counts,
             pods,
         };
@@ -474,21 +568,6 @@ fn say_difference(
         let enrolled = Enrolled { wiring, replicas: new.replicas, pods };
         outputs.push(Output::Enrol { target, enrolled, uid: new.uid.clone() });
     }
-}
-
-fn rivals_of(
-    hpas: &BTreeMap<ObjectKey, HpaFacts>,
-    keys: Option<&BTreeSet<ObjectKey>>,
-) -> Vec<Rival> {
-    keys.into_iter()
-        .flatten()
-        .filter_map(|key| hpas.get(key))
-        .filter(|hpa| !hpa.follows_podswell)
-        .map(|hpa| Rival {
-            kind: "HorizontalPodAutoscaler".to_owned(),
-            name: hpa.key.name.to_string(),
-        })
-        .collect()
 }
 
 fn same_inputs(a: &DeploymentFacts, b: &DeploymentFacts) -> bool {

@@ -13,6 +13,7 @@ pub mod index;
 pub mod lease;
 mod ownership;
 pub mod scale;
+pub(crate) mod scaled_object;
 #[cfg(test)]
 mod testing;
 pub mod watch;

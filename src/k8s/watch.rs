@@ -20,8 +20,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::{DeserializeGuard, DynamicObject, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event as WatchEvent, watcher as object_watcher};
 use kube::{Api, Client, Resource};
 use parking_lot::RwLock;
@@ -34,11 +35,12 @@ use super::facts::{
     ReplicaSetFacts,
 };
 use super::index::{Index, Output, Settings};
-use super::{K8sError, Uids};
+use super::{K8sError, Uids, scaled_object, watch_reason};
 use crate::core::defaults::ClusterDefaults;
 use crate::core::problem::{Problem, ProblemCode};
 use crate::core::resolve::ProcessSettings;
 use crate::core::roster::Roster;
+use crate::core::scaled_object::{ScaledObject, ScaledObjectId, ScaledObjects};
 use crate::core::source::{SourceFacts, SourceName};
 use crate::runtime::clock::Clock;
 use crate::runtime::engine_handle::EngineHandle;
@@ -107,6 +109,8 @@ pub struct Context {
     pub engine: EngineHandle,
     /// What the sources read.
     pub roster: Arc<RwLock<Roster>>,
+    /// What answers KEDA.
+    pub scaled_objects: Arc<RwLock<ScaledObjects>>,
     /// What the writers read.
     pub uids: Arc<Uids>,
     /// Engine time.
@@ -121,6 +125,12 @@ pub struct WatchHealth {
     states: RwLock<BTreeMap<&'static str, WatchState>>,
     synced: watch::Sender<bool>,
 }
+
+/// The watch of a kind that comes with KEDA.
+const SCALED_OBJECTS: &str = "scaledobjects";
+
+/// How often a kind that the cluster does not serve is asked for.
+const ABSENCE_PAUSE: Duration = Duration::from_secs(5);
 
 /// How one watch is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -198,6 +208,7 @@ impl WatchHealth {
             return;
         }
         state.failed_at = Some(now);
+        state.synced |= name == SCALED_OBJECTS && reason == "Forbidden";
         if state.fault.replace(reason) == Some(reason) {
             return;
         }
@@ -329,6 +340,12 @@ impl Watches {
             News::Hpas(Update::Reset(all)) => index.reset_hpas(all),
             News::Hpas(Update::Apply(one)) => index.apply_hpa(one),
             News::Hpas(Update::Delete(key)) => index.delete_hpa(&key),
+            News::ScaledObjects(Update::Reset(all)) => index.reset_scaled_objects(all),
+            News::ScaledObjects(Update::Apply(one)) => index.apply_scaled_object(one),
+            News::ScaledObjects(Update::Delete(key)) => {
+                let (namespace, name) = (key.namespace, key.name);
+                index.delete_scaled_object(&ScaledObjectId { namespace, name });
+            }
             News::Namespaces(Update::Reset(all)) => index.reset_namespaces(all),
             News::Namespaces(Update::Apply(one)) => index.apply_namespace(one),
             News::Namespaces(Update::Delete(key)) => index.delete_namespace(&key.name),
@@ -409,6 +426,8 @@ impl Watches {
                     self.context.uids.remove(&target);
                     self.context.roster.write().remove(&target);
                 }
+                Output::ScaledObject(object) => self.context.scaled_objects.write().insert(object),
+                Output::ScaledObjectGone(id) => self.context.scaled_objects.write().remove(&id),
             }
         }
         true
@@ -440,6 +459,7 @@ enum News {
     ReplicaSets(Update<ReplicaSetFacts>),
     Pods(Update<OwnedPod>),
     Hpas(Update<HpaFacts>),
+    ScaledObjects(Update<ScaledObject>),
     Namespaces(Update<NamespaceFacts>),
     ConfigMap(Update<ConfigMapFacts>),
     Skipped { object: String, error: String },
@@ -453,6 +473,7 @@ impl News {
             Self::ReplicaSets(update) => update.is_list(),
             Self::Pods(update) => update.is_list(),
             Self::Hpas(update) => update.is_list(),
+            Self::ScaledObjects(update) => update.is_list(),
             Self::Namespaces(update) => update.is_list(),
             Self::ConfigMap(update) => update.is_list(),
             Self::Skipped { .. } | Self::Failed(_) => false,
@@ -483,7 +504,7 @@ struct Watch {
 }
 
 /// Every watch, and so every right to list and watch that podswell needs.
-const WATCHES: [Watch; 8] = [
+const WATCHES: [Watch; 9] = [
     Watch {
         name: "deployments",
         start: |client, _| {
@@ -513,6 +534,14 @@ const WATCHES: [Watch; 8] = [
             let api = all::<DeserializeGuard<HorizontalPodAutoscaler>>(client);
             let stream = object_watcher(api, config());
             follow("horizontalpodautoscalers", stream, guarded(facts::hpa), News::Hpas)
+        },
+    },
+    Watch {
+        name: SCALED_OBJECTS,
+        start: |client, _| {
+            let resource = scaled_object::resource();
+            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+            follow_if_served(SCALED_OBJECTS, object_watcher(api, config()))
         },
     },
     Watch {
@@ -590,6 +619,44 @@ where
             std::future::ready(news.map(|news| Change { watch, news }))
         })
         .boxed()
+}
+
+/// Follows `ScaledObjects`. A cluster that does not serve them has none, which is no failure; it is asked
+/// again, since KEDA may be installed at any time. Without the right to read them the rest goes on,
+/// because the autoscalers that they make are seen all the same.
+fn follow_if_served(
+    watch: &'static str,
+    stream: impl Stream<Item = Result<WatchEvent<DynamicObject>, watcher::Error>> + Send + 'static,
+) -> BoxStream<'static, Change> {
+    let mut listed = Vec::new();
+    let parse = plain(scaled_object::facts);
+    stream
+        .backoff(Evenly(ABSENCE_PAUSE))
+        .filter_map(move |step| {
+            let news = match step {
+                Err(error) if watch_reason(&error) == "NotFound" => {
+                    Some(News::ScaledObjects(Update::Reset(Vec::new())))
+                }
+                step => news_of(step, &mut listed, watch, &parse, News::ScaledObjects),
+            };
+            std::future::ready(news.map(|news| Change { watch, news }))
+        })
+        .boxed()
+}
+
+/// Pauses that are all alike.
+struct Evenly(Duration);
+
+impl Iterator for Evenly {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0)
+    }
+}
+
+impl Backoff for Evenly {
+    fn reset(&mut self) {}
 }
 
 fn news_of<K: Resource, T>(

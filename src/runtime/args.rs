@@ -49,6 +49,16 @@ pub struct RunArgs {
     )]
     pub adopt_namespaces: Vec<String>,
 
+    /// The addresses under which KEDA reaches this podswell; a trigger that names one follows it
+    #[arg(
+        long,
+        env = "PODSWELL_KEDA_ADDRESSES",
+        value_delimiter = ',',
+        value_name = "HOST:PORT,..",
+        value_parser = parse_host_port
+    )]
+    pub keda_addresses: Vec<String>,
+
     /// Where the ConfigMaps are; by default the pod's own namespace, else podswell-system
     #[arg(long, env = "PODSWELL_NAMESPACE", value_name = "NAME", value_parser = parse_namespace)]
     pub namespace: Option<String>,
@@ -254,6 +264,7 @@ impl RunArgs {
                 default_max_scale: self.default_max_scale,
                 adopt_namespaces: BTreeSet::from_iter(self.adopt_namespaces),
                 freeze: false,
+                keda_addresses: BTreeSet::from_iter(self.keda_addresses),
             },
             namespace: self
                 .namespace
@@ -323,6 +334,15 @@ pub(crate) fn parse_namespace(text: &str) -> Result<String, String> {
         && !text.starts_with('-')
         && !text.ends_with('-');
     if good { Ok(text.to_owned()) } else { Err("not the name of a namespace".to_owned()) }
+}
+
+/// Checks that `text` is `HOST:PORT`, as a `scalerAddress` is written.
+pub(crate) fn parse_host_port(text: &str) -> Result<String, String> {
+    let address = text.trim();
+    let good = address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok()
+    });
+    if good { Ok(address.to_owned()) } else { Err("expected HOST:PORT".to_owned()) }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::core::source::{SourceFacts, SourceName};
 use crate::core::spec::Semantics;
 use crate::core::text::shown;
 use crate::k8s::watch::ConfigReader;
+use crate::runtime::args::parse_host_port;
 use crate::sources::Sources;
 
 /// Knative's name for a key that only documents; nobody reads it.
@@ -85,6 +86,12 @@ pub fn process_settings(
                 let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
                 settings.adopt_namespaces = names.map(str::to_owned).collect();
             }
+            "keda-addresses" => {
+                let addresses = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+                settings.keda_addresses = addresses
+                    .map(|address| parse_host_port(address).map_err(|_| wrong("HOST:PORT,..")))
+                    .collect::<Result<_, _>>()?;
+            }
             EXAMPLE => {}
             _ => return Err(format!("unknown key {}", shown(key))),
         }
@@ -114,12 +121,14 @@ mod tests {
             ("adopt-namespaces", "a, b,"),
             ("compat", "knative"),
             ("default-max-scale", "7"),
+            ("keda-addresses", "a:1, b.c:9090"),
             ("mode", "paused-down"),
         ])
         .unwrap();
         assert_eq!(settings.mode, Mode::Paused);
         assert_eq!((settings.compat, settings.default_max_scale), (Semantics::Knative, 7));
         assert_eq!(Vec::from_iter(settings.adopt_namespaces), ["a", "b"]);
+        assert_eq!(Vec::from_iter(settings.keda_addresses), ["a:1", "b.c:9090"]);
         assert!(!settings.freeze);
     }
 
@@ -144,9 +153,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        for (key, value) in
-            [("mode", "off"), ("compat", "keda"), ("default-max-scale", "0"), ("frieze", "true")]
-        {
+        for (key, value) in [
+            ("mode", "off"),
+            ("compat", "keda"),
+            ("default-max-scale", "0"),
+            ("frieze", "true"),
+            ("keda-addresses", "podswell"),
+        ] {
             assert!(read(&[(key, value)]).unwrap_err().contains(key), "{key}");
         }
     }

@@ -249,6 +249,7 @@ fn phrase(reason: NoticeReason) -> &'static str {
         NoticeReason::SignalLost => "signal lost",
         NoticeReason::SignalBack => "signal back",
         NoticeReason::RivalFound => "rival found",
+        NoticeReason::Followed => "followed",
         NoticeReason::RivalGone => "rival gone",
         NoticeReason::WriteFailed => "write failed",
         NoticeReason::HoldLong => "replicas held for long",

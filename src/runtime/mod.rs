@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::event::{Action, Event, Notice};
 use crate::core::roster::Roster;
+use crate::core::scaled_object::ScaledObjects;
 use crate::core::target::TargetId;
 use crate::k8s::events::{self, EventQueue, EventWriter};
 use crate::k8s::lease::{self, Elector, Leadership, LeaseState};
@@ -138,6 +139,7 @@ struct Core {
     clock: Arc<dyn Clock>,
     leader: Arc<Leadership>,
     uids: Arc<Uids>,
+    scaled_objects: Arc<RwLock<ScaledObjects>>,
 }
 
 impl Process {
@@ -158,6 +160,7 @@ impl Process {
             clock: clock.clone(),
             leader: Arc::default(),
             uids: Arc::default(),
+            scaled_objects: Arc::default(),
         };
         let roster: Arc<RwLock<Roster>> = Arc::default();
         let sources = Sources::new(
@@ -319,6 +322,7 @@ fn start_feeders(
         namespace: core.settings.namespace.clone(),
         engine: core.engine.clone(),
         roster,
+        scaled_objects: core.scaled_objects.clone(),
         uids: core.uids.clone(),
         clock: core.clock.clone(),
         reader: Box::new(Reader::new(process.clone(), sources)),

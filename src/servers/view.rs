@@ -217,6 +217,7 @@ struct PodsBody {
 struct RivalBody {
     kind: String,
     name: String,
+    follows: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -460,10 +461,11 @@ impl TargetBody {
     /// Everything about a target.
     pub fn of(status: &TargetStatus) -> Self {
         let (pods, samples) = (status.pods, status.samples);
-        let rivals = status
-            .rivals
-            .iter()
-            .map(|rival| RivalBody { kind: rival.kind.clone(), name: rival.name.clone() });
+        let rivals = status.rivals.iter().map(|rival| RivalBody {
+            kind: rival.kind.clone(),
+            name: rival.name.clone(),
+            follows: rival.follows,
+        });
         Self {
             target: TargetRef::of(status),
             attention: explain::needs_attention(status),

@@ -282,6 +282,7 @@ impl Watching {
             namespace: SYSTEM.to_owned(),
             engine,
             roster: roster.clone(),
+            scaled_objects: Arc::default(),
             uids: Arc::default(),
             clock: Arc::new(SystemClock::new()),
             reader: Box::new(Reader),

@@ -712,7 +712,11 @@ fn a_conflict_is_read_and_decided_anew() {
 fn rivals_are_announced_once_each_way() {
     let mut world = World::new(config(), 4);
     let target = world.target.clone();
-    let rival = |name: &str| Rival { kind: "ScaledObject".to_owned(), name: name.to_owned() };
+    let rival = |name: &str| Rival {
+        kind: "ScaledObject".to_owned(),
+        name: name.to_owned(),
+        follows: false,
+    };
     for rivals in [vec![rival("a")], vec![rival("a")], vec![rival("a"), rival("b")]] {
         world.tell(Event::RivalsObserved { target: target.clone(), rivals });
         world.run(seconds(10), 700.0);

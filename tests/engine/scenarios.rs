@@ -188,7 +188,11 @@ fn a_restart_under_load_lowers_nothing() {
 fn a_rival_stops_writes_and_its_end_resumes_them() {
     let mut world = World::new(config(), 1);
     let target = world.target.clone();
-    let rival = Rival { kind: "HorizontalPodAutoscaler".to_owned(), name: "checkout".to_owned() };
+    let rival = Rival {
+        kind: "HorizontalPodAutoscaler".to_owned(),
+        name: "checkout".to_owned(),
+        follows: false,
+    };
     world.tell(Event::RivalsObserved { target: target.clone(), rivals: vec![rival] });
     world.run(seconds(30), 700.0);
     assert!(world.writes.is_empty());

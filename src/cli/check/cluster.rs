@@ -17,6 +17,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, PostParams};
 use kube::client::Body;
+use kube::core::DynamicObject;
 use kube::{Api, Client};
 
 use super::CheckArgs;
@@ -28,7 +29,7 @@ use crate::core::explain::is_remark;
 use crate::core::policy::Consent;
 use crate::core::resolve::{Inputs, ProcessSettings, resolve};
 use crate::core::source::{SourceFacts, SourceName};
-use crate::k8s::FIELD_MANAGER;
+use crate::k8s::{FIELD_MANAGER, scaled_object};
 use crate::runtime::clock::{Clock, SystemClock, instant};
 use crate::runtime::config_reader::process_settings;
 use crate::sources::definition::{SourceDefinition, parse_all};
@@ -416,8 +417,9 @@ impl<'a> Inspection<'a> {
         })
     }
 
+    /// Every other autoscaler of these workloads; a `ScaledObject` and the HPA that it made are one.
     async fn rivals(&self, managed: &[&Workload]) -> Result<Vec<String>, String> {
-        let mut rivals = Vec::new();
+        let mut rivals = BTreeSet::new();
         for place in self.places(Scope::Workloads) {
             let api: Api<HorizontalPodAutoscaler> = match &place {
                 Some(namespace) => Api::namespaced(self.client.clone(), namespace),
@@ -430,14 +432,50 @@ impl<'a> Inspection<'a> {
                 };
                 let namespace = hpa.metadata.namespace.unwrap_or_default();
                 let target = format!("{namespace}/{}", spec.scale_target_ref.name);
-                if managed.iter().any(|one| one.name == target) {
-                    let name = hpa.metadata.name.unwrap_or_default();
-                    rivals.push(format!("{target}: HorizontalPodAutoscaler {name}"));
-                }
+                let owners = hpa.metadata.owner_references.unwrap_or_default();
+                let maker = owners
+                    .iter()
+                    .find(|owner| scaled_object::is_kind(&owner.api_version, &owner.kind));
+                let name = hpa.metadata.name.unwrap_or_default();
+                let rival = maker.map_or_else(
+                    || format!("HorizontalPodAutoscaler {name}"),
+                    |owner| scaled_object_named(&owner.name),
+                );
+                rivals.insert((target, rival));
             }
+            rivals.extend(self.scaled_objects(place.as_deref()).await?);
         }
-        Ok(rivals)
+        let rivals = rivals.into_iter();
+        let ours = rivals.filter(|(target, _)| managed.iter().any(|one| one.name == *target));
+        Ok(ours.map(|(target, rival)| format!("{target}: {rival}")).collect())
     }
+
+    /// The targets of `ScaledObjects`; none in a cluster that does not know them.
+    async fn scaled_objects(&self, place: Option<&str>) -> Result<Vec<(String, String)>, String> {
+        let resource = scaled_object::resource();
+        let api: Api<DynamicObject> = match place {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        let asked = async {
+            match api.list(&ListParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+                answer => answer.map(|list| list.items),
+            }
+        };
+        let objects = self.answer(asked).await?.into_iter().filter_map(scaled_object::facts);
+        Ok(objects
+            .filter(|object| !object.paused)
+            .map(|object| {
+                let target = format!("{}/{}", object.target.namespace, object.target.name);
+                (target, scaled_object_named(&object.id.name))
+            })
+            .collect())
+    }
+}
+
+fn scaled_object_named(name: &str) -> String {
+    format!("ScaledObject {name}")
 }
 
 /// A warning that shows the first of many lines, or success.

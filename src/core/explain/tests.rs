@@ -208,8 +208,11 @@ fn rival() -> TargetStatus {
             decision.gate = Some(Reason::Rival);
         },
     );
-    status.rivals =
-        Arc::new(vec![Rival { kind: "HorizontalPodAutoscaler".into(), name: "checkout".into() }]);
+    status.rivals = Arc::new(vec![Rival {
+        kind: "HorizontalPodAutoscaler".into(),
+        name: "checkout".into(),
+        follows: false,
+    }]);
     status
 }
 

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::super::testing::{CLASS, MODE, TARGET, problem, toy_resolver};
 use super::*;
+use crate::core::scaled_object::Trigger;
 
 fn index() -> Index {
     Index::with_resolver(Settings::default(), toy_resolver)
@@ -51,6 +52,7 @@ fn hpa(namespace: &str, name: &str, target: &str) -> HpaFacts {
         key: ObjectKey::new(namespace, name),
         target: TargetId::deployment(namespace, target),
         follows_podswell: false,
+        scaled_object: None,
     }
 }
 
@@ -80,7 +82,11 @@ fn line(output: &Output) -> String {
             pods.ready, pods.not_ready, pods.pending, pods.terminating
         ),
         Output::Tell(Event::RivalsObserved { target, rivals }) => {
-            let names: Vec<_> = rivals.iter().map(|rival| rival.name.as_str()).collect();
+            let follows = |rival: &Rival| if rival.follows { " follows" } else { "" };
+            let names: Vec<_> = rivals
+                .iter()
+                .map(|rival| format!("{} {}{}", rival.kind, rival.name, follows(rival)))
+                .collect();
             format!("{target} rivals {names:?}")
         }
         Output::Tell(other) => format!("unexpected {other:?}"),
@@ -89,6 +95,8 @@ fn line(output: &Output) -> String {
             format!("{target} enrolled {uid} {} {pods:?}", enrolled.replicas)
         }
         Output::Expel(target) => format!("{target} expelled"),
+        Output::ScaledObject(object) => format!("scaled object {}", object.id.name),
+        Output::ScaledObjectGone(id) => format!("scaled object {} gone", id.name),
     }
 }
 
@@ -135,6 +143,86 @@ fn any_order_of_arrival_gives_the_same_join() {
             "{order:?}"
         );
     }
+}
+
+fn scaled_object(name: &str, target: &str) -> ScaledObject {
+    ScaledObject {
+        id: ScaledObjectId { namespace: "a".into(), name: name.into() },
+        target: TargetId::deployment("a", target),
+        paused: false,
+        triggers: vec![Trigger {
+            kind: "external".to_owned(),
+            metadata: [("scalerAddress".to_owned(), "podswell:9090".to_owned())].into(),
+            ..Trigger::default()
+        }],
+    }
+}
+
+fn made_by(scaled_object: &str, hpa: HpaFacts) -> HpaFacts {
+    HpaFacts { scaled_object: Some(scaled_object.into()), ..hpa }
+}
+
+#[test]
+fn a_scaled_object_and_the_hpa_that_it_made_are_one_rival() {
+    let mut index = settled();
+    index.apply_scaled_object(scaled_object("so", "web"));
+    assert_eq!(lines(&mut index), ["scaled object so", r#"a/web rivals ["ScaledObject so"]"#]);
+    index.apply_hpa(made_by("so", hpa("a", "keda-hpa-so", "web")));
+    assert_eq!(lines(&mut index), Vec::<String>::new(), "nothing new");
+    index.apply_hpa(hpa("a", "mine", "web"));
+    assert_eq!(
+        lines(&mut index),
+        [r#"a/web rivals ["HorizontalPodAutoscaler mine", "ScaledObject so"]"#]
+    );
+    index.delete_hpa(&ObjectKey::new("a", "mine"));
+    index.delete_scaled_object(&scaled_object("so", "web").id);
+    assert_eq!(
+        lines(&mut index),
+        ["scaled object so gone", r#"a/web rivals ["ScaledObject so"]"#],
+        "its autoscaler is still there"
+    );
+    index.reset_hpas(vec![]);
+    assert_eq!(lines(&mut index), ["a/web rivals []"]);
+}
+
+#[test]
+fn scaled_objects_come_and_go_and_move() {
+    let mut index = settled();
+    index.reset_scaled_objects(vec![scaled_object("one", "web"), scaled_object("two", "other")]);
+    assert_eq!(
+        lines(&mut index),
+        ["scaled object one", "scaled object two", r#"a/web rivals ["ScaledObject one"]"#]
+    );
+    index.apply_scaled_object(scaled_object("one", "other"));
+    assert_eq!(lines(&mut index), ["scaled object one", "a/web rivals []"]);
+    index.apply_scaled_object(ScaledObject { paused: true, ..scaled_object("two", "web") });
+    assert_eq!(lines(&mut index), ["scaled object two"], "a pause leaves the target alone");
+    index.apply_scaled_object(scaled_object("two", "web"));
+    assert_eq!(lines(&mut index), ["scaled object two", r#"a/web rivals ["ScaledObject two"]"#]);
+    index.reset_scaled_objects(vec![]);
+    assert_eq!(
+        lines(&mut index),
+        ["scaled object one gone", "scaled object two gone", "a/web rivals []"]
+    );
+    index.reset_scaled_objects(vec![]);
+    assert!(index.take_outputs().is_empty(), "no KEDA, no word");
+}
+
+#[test]
+fn a_scaled_object_that_asks_us_follows_with_its_hpa() {
+    let mut index = settled();
+    index.apply_hpa(made_by("so", hpa("a", "keda-hpa-so", "web")));
+    assert_eq!(lines(&mut index), [r#"a/web rivals ["ScaledObject so"]"#]);
+    index.apply_scaled_object(scaled_object("so", "web"));
+    assert_eq!(lines(&mut index), ["scaled object so"], "it asks somebody else");
+    let ours = || ["podswell:9090".to_owned()].into();
+    index.change_settings(|settings| settings.process.keda_addresses = ours());
+    assert_eq!(lines(&mut index), [r#"a/web rivals ["ScaledObject so follows"]"#]);
+    index.apply_hpa(hpa("a", "mine", "web"));
+    assert_eq!(
+        lines(&mut index),
+        [r#"a/web rivals ["HorizontalPodAutoscaler mine", "ScaledObject so follows"]"#]
+    );
 }
 
 #[test]
@@ -273,16 +361,21 @@ fn an_hpa_comes_and_goes() {
     let mut index = settled();
     index.apply_hpa(hpa("a", "keda-hpa-web", "web"));
     index.apply_hpa(hpa("b", "elsewhere", "web"));
-    assert_eq!(lines(&mut index), [r#"a/web rivals ["keda-hpa-web"]"#]);
+    assert_eq!(lines(&mut index), [r#"a/web rivals ["HorizontalPodAutoscaler keda-hpa-web"]"#]);
     index.apply_hpa(hpa("a", "another", "web"));
-    assert_eq!(lines(&mut index), [r#"a/web rivals ["another", "keda-hpa-web"]"#]);
+    assert_eq!(
+        lines(&mut index),
+        [
+            r#"a/web rivals ["HorizontalPodAutoscaler another", "HorizontalPodAutoscaler keda-hpa-web"]"#
+        ]
+    );
     index.apply_hpa(hpa("a", "another", "api"));
     index.delete_hpa(&ObjectKey::new("a", "keda-hpa-web"));
     assert_eq!(lines(&mut index), ["a/web rivals []"]);
     index.reset_hpas(vec![hpa("a", "again", "web")]);
-    assert_eq!(lines(&mut index), [r#"a/web rivals ["again"]"#]);
+    assert_eq!(lines(&mut index), [r#"a/web rivals ["HorizontalPodAutoscaler again"]"#]);
     index.reset_hpas(vec![HpaFacts { follows_podswell: true, ..hpa("a", "again", "web") }]);
-    assert_eq!(lines(&mut index), ["a/web rivals []"]);
+    assert_eq!(lines(&mut index), [r#"a/web rivals ["HorizontalPodAutoscaler again follows"]"#]);
 }
 
 #[test]
@@ -294,7 +387,7 @@ fn a_rival_is_told_before_the_replicas() {
         lines(&mut index)[..4],
         [
             "a/web applied 100 apply 0",
-            r#"a/web rivals ["h"]"#,
+            r#"a/web rivals ["HorizontalPodAutoscaler h"]"#,
             "a/web pods 0+0 (0 pending, 0 terminating)",
             "a/web replicas 1 @1 new",
         ]
@@ -531,6 +624,7 @@ fn paint(picture: &mut BTreeMap<TargetId, Picture>, outputs: Vec<Output>) {
                 picture.get_mut(&target).unwrap().enrolled = Some((enrolled.replicas, uid, pods));
             }
             Output::Expel(target) => picture.get_mut(&target).unwrap().enrolled = None,
+            Output::ScaledObject(_) | Output::ScaledObjectGone(_) => {}
         }
     }
 }

@@ -13,6 +13,7 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 const REPLICASETS: &str = "/apis/apps/v1/replicasets";
 const PODS: &str = "/api/v1/pods";
 const HPAS: &str = "/apis/autoscaling/v2/horizontalpodautoscalers";
+const SCALED_OBJECTS_PATH: &str = "/apis/keda.sh/v1alpha1/scaledobjects";
 const NAMESPACES: &str = "/api/v1/namespaces";
 const CONFIG_MAPS: &str = "/api/v1/namespaces/podswell-system/configmaps";
 
@@ -52,6 +53,7 @@ struct Bench {
     events: mpsc::Receiver<Event>,
     health: Arc<WatchHealth>,
     roster: Arc<RwLock<Roster>>,
+    scaled_objects: Arc<RwLock<ScaledObjects>>,
     uids: Arc<Uids>,
     clock: Arc<HandClock>,
     journal: Journal,
@@ -69,12 +71,14 @@ impl Bench {
         });
         let (engine, events) = EngineHandle::channel();
         let clock = Arc::new(HandClock::default());
+        let scaled_objects = Arc::<RwLock<ScaledObjects>>::default();
         let (roster, uids) = (Arc::<RwLock<Roster>>::default(), Arc::<Uids>::default());
         let context = Context {
             client,
             namespace: "podswell-system".to_owned(),
             engine,
             roster: roster.clone(),
+            scaled_objects: scaled_objects.clone(),
             uids: uids.clone(),
             clock: clock.clone(),
             reader: Box::new(ToyReader),
@@ -83,7 +87,7 @@ impl Bench {
         let watches = Watches::with_index(context, index);
         let (health, stop) = (watches.health(), CancellationToken::new());
         let task = tokio::spawn(watches.run(stop.clone()));
-        Self { events, health, roster, uids, clock, journal, stop, task }
+        Self { events, health, roster, scaled_objects, uids, clock, journal, stop, task }
     }
 
     async fn synced(&self) {
@@ -198,7 +202,7 @@ async fn requests_ask_for_no_more_than_is_needed() {
     bench.synced().await;
     let asked = bench.journal.lock().clone();
     let lists: Vec<_> = asked.iter().filter(|asked| !is_watch(asked)).collect();
-    assert_eq!(lists.len(), 8);
+    assert_eq!(lists.len(), 9);
     assert!(lists.iter().all(|asked| asked.query.contains("limit=500")));
     let of = |path| lists.iter().filter(move |asked| asked.path == path);
     assert!(of(PODS).all(|asked| asked.query.contains("status.phase%21%3DSucceeded")));
@@ -233,6 +237,41 @@ async fn a_forbidden_watch_is_named_and_the_others_go_on_after_a_while() {
     let told = bench.told(3).await;
     assert_eq!(told, ["shop/web applied 100 0", "shop/web ready 0", "shop/web replicas 2"]);
     assert!(!bench.health.is_synced(), "so nothing is written");
+}
+
+#[tokio::test]
+async fn a_cluster_without_keda_is_complete_and_says_nothing_of_it() {
+    let served = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let installed = served.clone();
+    let bench = Bench::new(move |asked| match (asked.path.as_str(), is_watch(asked)) {
+        (SCALED_OBJECTS_PATH, _) if !served.load(Ordering::SeqCst) => {
+            Some(Reply::json(404, &failure(404)))
+        }
+        (SCALED_OBJECTS_PATH, false) => Some(list(&[json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+            "metadata": {"namespace": "shop", "name": "so", "resourceVersion": "5"},
+            "spec": {"scaleTargetRef": {"name": "web"}, "triggers": []},
+        })])),
+        _ => None,
+    });
+    bench.synced().await;
+    let state = bench.health.states()[SCALED_OBJECTS].clone();
+    assert_eq!((state.synced, state.fault), (true, None));
+    assert_eq!(bench.scaled_objects.read().iter().count(), 0);
+    // KEDA is installed while podswell runs.
+    installed.store(true, Ordering::SeqCst);
+    while bench.scaled_objects.read().get("shop", "so").is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn scaled_objects_that_may_not_be_read_hold_up_nobody() {
+    let bench = Bench::new(|asked| {
+        (asked.path == SCALED_OBJECTS_PATH).then(|| Reply::json(403, &failure(403)))
+    });
+    bench.synced().await;
+    assert_eq!(bench.health.states()[SCALED_OBJECTS].fault, Some("Forbidden"));
 }
 
 #[tokio::test]
