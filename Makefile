@@ -1,5 +1,5 @@
 # The stages of the build. Every stage of `make test` also runs alone.
-TEST_STAGES := testbin test-core test-conformance test-tidy test-e2e test-demo
+TEST_STAGES := testbin test-core test-conformance test-tidy test-e2e test-faults test-demo
 
 .PHONY: test demo check fmt walls lint deny $(TEST_STAGES) bench docs snap
 
@@ -43,6 +43,11 @@ test-tidy:
 # A real control plane, real pods' servers, a real Prometheus.
 test-e2e: testbin
 	cargo test --test e2e -- --nocapture --test-threads=1
+
+# Faults under load on a real control plane; order and moments come from a seed, which is printed.
+# PODSWELL_FAULT_SEED=N plays it again, PODSWELL_FAULTS=clock,rights only the runs of these names.
+test-faults: testbin
+	cargo test --test faults -- --nocapture
 
 # The demo's story, which ends with 0 only if all came as it should.
 test-demo: testbin

@@ -2,7 +2,8 @@
 # Builds the Go programs that the tests run (see tests/controlplane and tests/knative/oracle) into
 # $PODSWELL_TEST_BIN, or target/testbin, and installs Prometheus where it is missing.
 #
-#   tests/testbin.sh [NAME...]      one or more of: controlplane leash knative-oracle prometheus (default: all)
+#   tests/testbin.sh [NAME...]      one or more of: controlplane leash knative-oracle prometheus
+#                              faketime (default: all)
 #
 # What is up to date is left alone: a stamp beside each program holds the hash of its sources and Go version.
 # The control plane takes about 15 CPU minutes with a cold Go build cache, seconds with a warm one.
@@ -26,12 +27,13 @@ build() {
   echo "$stamp" >"$bin/$name.stamp"
 }
 
-# Debian's package would start a server as a service; a policy-rc.d that says no prevents it.
-install_prometheus() {
-  if command -v prometheus >/dev/null; then
+# install PACKAGE: Debian's, with what it needs. One with a server would start that as a service; a
+# policy-rc.d that says no prevents it.
+install() {
+  if dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q ' installed'; then
     return
   fi
-  echo "installing prometheus" >&2
+  echo "installing $1" >&2
   local sudo='' policy=/usr/sbin/policy-rc.d own=false
   if ((EUID != 0)); then
     sudo=sudo
@@ -41,14 +43,14 @@ install_prometheus() {
     printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
     $sudo chmod +x "$policy"
   fi
-  apt_install || { $sudo apt-get -qq update && apt_install; }
+  apt_install "$1" || { $sudo apt-get -qq update && apt_install "$1"; }
   if $own; then
     $sudo rm -f "$policy"
   fi
 }
 
 apt_install() {
-  $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends prometheus >/dev/null
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$1" >/dev/null
 }
 
 one() {
@@ -61,7 +63,8 @@ one() {
     ;;
   leash) build leash controlplane ./leash ;;
   knative-oracle) build knative-oracle knative/oracle . ;;
-  prometheus) install_prometheus ;;
+  prometheus) install prometheus ;;
+  faketime) install libfaketime ;;
   *)
     echo "testbin.sh: unknown program $1" >&2
     exit 2
@@ -72,7 +75,7 @@ one() {
 # Several test processes may ask at the same time: the first builds, the others wait and find it done.
 exec 9>"$bin/.lock"
 flock 9
-for name in "${@:-leash knative-oracle prometheus controlplane}"; do
+for name in "${@:-leash knative-oracle prometheus faketime controlplane}"; do
   for each in $name; do
     one "$each"
   done

@@ -250,7 +250,7 @@ async fn faulty(fault: &Fault) -> Option<Response> {
 }
 
 /// Accepts connections for ever; all of them close when the future is dropped.
-async fn accept(listener: TcpListener, router: Router) {
+pub(super) async fn accept(listener: TcpListener, router: Router) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

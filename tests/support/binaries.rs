@@ -30,6 +30,23 @@ pub(crate) fn prometheus() -> PathBuf {
     usual
 }
 
+/// Path of Debian's library that steps the wall clock of one process; installs it first if it is not
+/// there.
+///
+/// # Panics
+/// If it cannot be installed.
+pub(crate) fn faketime() -> PathBuf {
+    let find = || {
+        let folders = std::fs::read_dir("/usr/lib").ok()?;
+        let names = folders.flatten().map(|folder| folder.path());
+        names.map(|name| name.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists())
+    };
+    find().unwrap_or_else(|| {
+        run_script(Path::new(env!("CARGO_MANIFEST_DIR")), "faketime");
+        find().expect("the package libfaketime is installed")
+    })
+}
+
 fn run_script(repository: &Path, name: &str) {
     let status = Command::new("bash")
         .arg(repository.join("tests/testbin.sh"))

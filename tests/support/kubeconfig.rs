@@ -22,13 +22,22 @@ pub(super) fn with_token(url: &str, authority: &str, token: &str) -> Kubeconfig 
     kubeconfig(url, authority, &json!({ "token": token }))
 }
 
+/// One without any credentials, for a server without TLS.
+pub(crate) fn plain(url: &str) -> Kubeconfig {
+    kubeconfig(url, "", &json!({}))
+}
+
 fn kubeconfig(url: &str, authority: &str, user: &serde_json::Value) -> Kubeconfig {
+    let mut cluster = json!({ "server": url });
+    if !authority.is_empty() {
+        cluster["certificate-authority-data"] = base64(authority).into();
+    }
     let value = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{
             "name": "test",
-            "cluster": { "server": url, "certificate-authority-data": base64(authority) },
+            "cluster": cluster,
         }],
         "users": [{ "name": "test", "user": user }],
         "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
@@ -43,7 +52,7 @@ fn base64(text: &str) -> String {
 }
 
 /// Writes it as JSON, which every reader of YAML takes.
-pub(super) fn write(path: &Path, kubeconfig: &Kubeconfig) {
+pub(crate) fn write(path: &Path, kubeconfig: &Kubeconfig) {
     let text = serde_json::to_string(kubeconfig).expect("a kubeconfig is JSON");
     std::fs::write(path, text).expect("write a kubeconfig");
 }

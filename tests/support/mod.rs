@@ -6,6 +6,7 @@
 //! - [`node`]: plays the kubelet; every pod is a real HTTP server on a loopback address of its own.
 //! - [`load`]: keeps requests in flight at the pods of a Deployment.
 //! - [`prometheus`]: Debian's Prometheus, scraping those pods.
+//! - [`proxy`]: troubles on the way to an API server or any other HTTP server.
 //! - [`deployment`]: Deployments and their scale in one line.
 //! - [`wait`]: waits for a state, or sees to it that it stays.
 //!
@@ -26,6 +27,7 @@ pub(crate) mod parts;
 pub(crate) mod podswell;
 pub(crate) mod process;
 pub(crate) mod prometheus;
+pub(crate) mod proxy;
 pub(crate) mod stat;
 pub(crate) mod table;
 pub(crate) mod wait;

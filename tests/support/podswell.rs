@@ -12,11 +12,23 @@ use super::wait::eventually;
 /// How long it may take until it is ready: generous, the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How it is started, beside what every test needs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PodswellOptions {
+    /// Where its `ConfigMaps` and its lease are; empty for `podswell-system`.
+    pub(crate) namespace: String,
+    /// More flags.
+    pub(crate) flags: Vec<String>,
+    /// More of the environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
+}
+
 /// A running `podswell run`; ends with this value.
 #[derive(Debug)]
 pub(crate) struct Podswell {
     process: Process,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     log: PathBuf,
     health_port: u16,
     admin_port: u16,
@@ -26,13 +38,25 @@ pub(crate) struct Podswell {
 impl Podswell {
     /// Starts it with this kubeconfig and more flags, and waits until it is ready.
     pub(crate) async fn start(folder: &Path, kubeconfig: &Path, more: &[&str]) -> Self {
+        let flags = more.iter().map(|flag| (*flag).to_owned()).collect();
+        Self::start_with(folder, kubeconfig, PodswellOptions { flags, ..Default::default() }).await
+    }
+
+    /// Starts it with this kubeconfig, and waits until it is ready.
+    pub(crate) async fn start_with(
+        folder: &Path,
+        kubeconfig: &Path,
+        options: PodswellOptions,
+    ) -> Self {
+        let PodswellOptions { namespace, flags, environment } = options;
+        let namespace = if namespace.is_empty() { "podswell-system" } else { &namespace };
         let [health_port, admin_port] = free_ports();
         let mut arguments: Vec<String> = [
             "run",
             "--kubeconfig",
             &kubeconfig.display().to_string(),
             "--namespace",
-            "podswell-system",
+            namespace,
             "--listen",
             &format!("127.0.0.1:{health_port}"),
             "--admin-listen",
@@ -43,11 +67,12 @@ impl Podswell {
         ]
         .map(ToOwned::to_owned)
         .to_vec();
-        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        arguments.extend(flags);
         let log = folder.join(format!("podswell-{health_port}.log"));
         let mut this = Self {
-            process: spawn(&arguments, &log),
+            process: spawn(&arguments, &environment, &log),
             arguments,
+            environment,
             log,
             health_port,
             admin_port,
@@ -77,6 +102,11 @@ impl Podswell {
         .await;
     }
 
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
@@ -89,7 +119,7 @@ impl Podswell {
 
     /// Starts it again after [`Self::kill`], with the same flags.
     pub(crate) async fn restart(&mut self) {
-        self.process = spawn(&self.arguments, &self.log);
+        self.process = spawn(&self.arguments, &self.environment, &self.log);
         self.wait_until_ready().await;
     }
 
@@ -147,6 +177,7 @@ impl Podswell {
     }
 }
 
-fn spawn(arguments: &[String], log: &Path) -> Process {
-    Process::start("podswell", Path::new(env!("CARGO_BIN_EXE_podswell")), arguments, &[], log)
+fn spawn(arguments: &[String], environment: &[(&str, String)], log: &Path) -> Process {
+    let program = Path::new(env!("CARGO_BIN_EXE_podswell"));
+    Process::start("podswell", program, arguments, environment, log)
 }

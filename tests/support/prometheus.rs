@@ -101,6 +101,13 @@ impl Prometheus {
         self.wait_until_ready().await;
     }
 
+    /// Starts it again, on the same port and with nothing stored, and waits until it answers.
+    pub(crate) async fn restart_empty(&mut self) {
+        self.process.kill();
+        std::fs::remove_dir_all(self.folder.path().join("data")).expect("remove what it stored");
+        self.restart().await;
+    }
+
     /// An instant query, at this moment.
     ///
     /// # Errors

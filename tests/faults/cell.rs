@@ -1,0 +1,374 @@
+//! One podswell process with its own way to the API server, and the workloads in its own namespace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::PostParams;
+use kube::{Api, Client, Resource};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::ledger::Ledger;
+use crate::stage::{LIMIT, Stage};
+use crate::support::deployment::{DeploymentRef, NewDeployment, ensure_namespace};
+use crate::support::kubeconfig;
+use crate::support::load::{Level, Load, LoadOptions, Outcome};
+use crate::support::podswell::{Podswell, PodswellOptions};
+use crate::support::proxy::{Proxy, Upstream};
+use crate::support::wait::{eventually, until};
+
+/// The stable window of all workloads, the shortest that there is.
+pub(crate) const WINDOW: Duration = Duration::from_secs(6);
+/// Requests in flight that a pod of a workload can bear: the annotation. It shall carry 70 % of them.
+const BEARS: i32 = 10;
+const CARRIES: i32 = 7;
+/// No workload may have more, whatever is said of its load.
+pub(crate) const MOST: i32 = 13;
+/// How its pods are scraped.
+pub(crate) const SCRAPE: &str =
+    r#"{"port":8080,"path":"/metrics","inFlight":"app_requests_in_flight"}"#;
+/// Beside the requests that stay in flight: short ones, to see that they are answered.
+const SHORT_PER_SECOND: f64 = 5.0;
+const SHORT_WORK: Duration = Duration::from_millis(10);
+const SYSTEM: &str = "podswell-system";
+
+/// How a cell differs from the others.
+#[derive(Clone, Default)]
+pub(crate) struct CellOptions {
+    /// The `ConfigMap` podswell-sources: a document for each name.
+    pub(crate) sources: Vec<(String, String)>,
+    /// The field selector of what it sees; empty for the namespace of its name.
+    pub(crate) scope: String,
+    /// Acts as this user instead of the installation's service account.
+    pub(crate) account: Option<Client>,
+    /// More of the environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// More flags.
+    pub(crate) flags: Vec<String>,
+}
+
+pub(crate) struct Cell {
+    name: String,
+    pub(crate) podswell: tokio::sync::Mutex<Podswell>,
+    pub(crate) proxy: Proxy,
+    /// Its workloads that carry load.
+    pub(crate) workloads: Vec<Workload>,
+    marked: Mutex<Option<Footprint>>,
+    /// Other ways that its process goes, kept open.
+    kept: Mutex<Vec<Proxy>>,
+}
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy)]
+struct Footprint {
+    resident_kib: u64,
+    descriptors: usize,
+}
+
+impl Cell {
+    /// Starts the process and waits until it is ready. Its `ConfigMaps` and its lease are in `NAME-system`.
+    pub(crate) async fn start(stage: &Arc<Stage>, name: &str, options: CellOptions) -> Self {
+        let system = format!("{name}-system");
+        prepare(stage, &system, &options.sources).await;
+        Self::join(stage, name, &system, options).await
+    }
+
+    /// Starts a process in the system namespace of another cell.
+    pub(crate) async fn join(
+        stage: &Arc<Stage>,
+        name: &str,
+        system: &str,
+        options: CellOptions,
+    ) -> Self {
+        let own = format!("metadata.namespace={name}");
+        let scope = if options.scope.is_empty() { &own } else { &options.scope };
+        let account = options.account.unwrap_or_else(|| stage.account.clone());
+        let proxy = Proxy::start(Upstream::Kubernetes(account), Some(scope)).await;
+        let path = stage.folder.join(format!("{}.kubeconfig", proxy.url().replace('/', "_")));
+        kubeconfig::write(&path, &kubeconfig::plain(&proxy.url()));
+        let options = PodswellOptions {
+            namespace: system.to_owned(),
+            flags: options.flags,
+            environment: options.environment,
+        };
+        let podswell = Podswell::start_with(&stage.folder, &path, options).await;
+        Self {
+            name: name.to_owned(),
+            podswell: podswell.into(),
+            proxy,
+            workloads: Vec::new(),
+            marked: Mutex::default(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Adds a workload of `pods` pods with the load for as many, and waits until that is known.
+    pub(crate) async fn add(&mut self, stage: &Arc<Stage>, new: NewWorkload<'_>) {
+        let workload = Workload::start(stage, &self.name, new).await;
+        // The window has to know nothing of the time before the load.
+        let what = format!("the window of {} is full of its load", workload.key);
+        let least = f64::from(load_of(new.pods) - 2);
+        let full = |status: &Value| {
+            status["decision"]["signal"]["state"] == "fresh"
+                && status["decision"]["windows"]["stable"].as_f64().is_some_and(|mean| mean > least)
+        };
+        until(LIMIT, &what, full, || self.status(&workload.namespace, &workload.name)).await;
+        workload.reaches(new.pods).await;
+        self.workloads.push(workload);
+    }
+
+    /// What podswell says of a workload.
+    pub(crate) async fn status(&self, namespace: &str, name: &str) -> Value {
+        self.podswell.lock().await.target(namespace, name).await
+    }
+
+    /// Waits until podswell says that it hears the whole signal of each workload.
+    pub(crate) async fn hears_all(&self) {
+        for workload in &self.workloads {
+            let what = format!("{} is heard again", workload.key);
+            let fresh = |status: &Value| status["decision"]["signal"]["state"] == "fresh";
+            let status = || self.status(&workload.namespace, &workload.name);
+            until(LIMIT, &what, fresh, status).await;
+        }
+    }
+
+    /// Keeps a proxy for as long as the process.
+    pub(crate) fn keep(&self, proxy: Proxy) {
+        self.kept.lock().push(proxy);
+    }
+
+    /// Notes what the process holds now, to be compared by [`Self::is_flat`].
+    pub(crate) async fn mark(&self) {
+        let footprint = footprint(self.podswell.lock().await.id());
+        *self.marked.lock() = Some(footprint);
+    }
+
+    /// Sees to it that the process holds about what it held at the mark.
+    ///
+    /// # Panics
+    /// If it holds much more.
+    pub(crate) fn is_flat(&self) {
+        let Some(before) = *self.marked.lock() else { return };
+        let id = self.podswell.try_lock().expect("nobody uses it any more").id();
+        let now = footprint(id);
+        let kib = before.resident_kib * 3 / 2 + 24 * 1024;
+        let flat = now.resident_kib <= kib && now.descriptors <= before.descriptors + 64;
+        assert!(flat, "{}: {before:?} became {now:?}", self.name);
+    }
+}
+
+impl Drop for Cell {
+    /// Shows what podswell said of a failure.
+    #[expect(clippy::print_stdout, reason = "the message of a failed test")]
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(podswell) = self.podswell.try_lock()
+        {
+            println!("{}: the end of podswell's log:\n{}", self.name, podswell.log_tail(6000));
+        }
+    }
+}
+
+fn footprint(id: u32) -> Footprint {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    let number = line.split_whitespace().next().expect("a number");
+    let descriptors = std::fs::read_dir(format!("/proc/{id}/fd")).expect("it runs").count();
+    Footprint { resident_kib: number.parse().expect("a number"), descriptors }
+}
+
+/// Makes a system namespace with the installation's rights and these sources.
+async fn prepare(stage: &Stage, system: &str, sources: &[(String, String)]) {
+    let client = stage.client.clone();
+    ensure_namespace(&client, system).await;
+    copy::<Role>(&client, system).await;
+    copy::<RoleBinding>(&client, system).await;
+    let data: serde_json::Map<String, Value> =
+        sources.iter().map(|(name, text)| (name.clone(), text.clone().into())).collect();
+    let map = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": "podswell-sources", "namespace": system },
+        "data": data,
+    });
+    stage.plane.read().await.apply(&map.to_string()).await;
+}
+
+/// Copies podswell's own object of this kind into another namespace.
+async fn copy<K>(client: &Client, to: &str)
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::Serialize
+        + serde::de::DeserializeOwned,
+{
+    let mut object: K =
+        Api::namespaced(client.clone(), SYSTEM).get("podswell").await.expect("it is installed");
+    *object.meta_mut() = kube::core::ObjectMeta {
+        name: Some("podswell".to_owned()),
+        ..kube::core::ObjectMeta::default()
+    };
+    let api: Api<K> = Api::namespaced(client.clone(), to);
+    api.create(&PostParams::default(), &object).await.expect("copy an object");
+}
+
+/// A workload to be added to a cell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewWorkload<'a> {
+    pub(crate) name: &'a str,
+    /// The namespace; empty for that of the cell's name.
+    pub(crate) namespace: &'a str,
+    pub(crate) pods: i32,
+    /// The named source; empty to scrape the pods.
+    pub(crate) source: &'a str,
+}
+
+impl<'a> NewWorkload<'a> {
+    /// One of five pods in the cell's own namespace that are scraped.
+    pub(crate) fn new(name: &'a str) -> Self {
+        Self { name, namespace: "", pods: 5, source: "" }
+    }
+
+    /// One that is measured by this named source.
+    pub(crate) fn from(name: &'a str, source: &'a str) -> Self {
+        Self { source, ..Self::new(name) }
+    }
+}
+
+/// A Deployment with users, whose load is known.
+pub(crate) struct Workload {
+    stage: Arc<Stage>,
+    /// `namespace/name`
+    pub(crate) key: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) deployment: DeploymentRef,
+    /// Requests that stay in flight.
+    held: Load,
+    /// Short requests.
+    short: Load,
+    seen: Mutex<Outcome>,
+}
+
+/// Requests in flight that are the work of so many pods, with room on both sides.
+fn load_of(pods: i32) -> i32 {
+    pods * CARRIES - 2
+}
+
+/// That load, which stays in flight.
+fn level_of(pods: i32) -> Level {
+    Level::Held(usize::try_from(load_of(pods)).expect("at least one pod"))
+}
+
+/// The fewest pods that can bear the load of so many: what is between the two is room for how a load
+/// shows while it moves from pod to pod on a busy machine.
+fn needed_of(pods: i32) -> i32 {
+    (load_of(pods) + BEARS - 1) / BEARS
+}
+
+impl Workload {
+    /// Makes it with as many pods as its load needs.
+    async fn start(stage: &Arc<Stage>, cell: &str, new: NewWorkload<'_>) -> Self {
+        let namespace = if new.namespace.is_empty() { cell } else { new.namespace };
+        let made = NewDeployment::new(namespace, new.name, new.pods)
+            .annotation("autoscaling.knative.dev/class", "kpa.podswell.dev")
+            .annotation("autoscaling.knative.dev/target", &BEARS.to_string())
+            .annotation("autoscaling.knative.dev/window", "6s")
+            .annotation("autoscaling.knative.dev/max-scale", &MOST.to_string());
+        let made = match new.source {
+            "" => made.annotation("podswell.dev/scrape", SCRAPE),
+            source => made.annotation("podswell.dev/source", source),
+        };
+        made.create(&stage.client).await;
+        let ready = || async { stage.node.table().ready(namespace, new.name).len() };
+        let wanted = usize::try_from(new.pods).expect("not negative");
+        until(LIMIT, "its pods are ready", |ready| *ready >= wanted, ready).await;
+        let options = LoadOptions::new(namespace, new.name);
+        let short = LoadOptions { work: SHORT_WORK, ..options.clone() };
+        let table = || stage.node.table();
+        Self {
+            held: Load::start(table(), options, level_of(new.pods)),
+            short: Load::start(table(), short, Level::PerSecond(SHORT_PER_SECOND)),
+            key: format!("{namespace}/{}", new.name),
+            namespace: namespace.to_owned(),
+            name: new.name.to_owned(),
+            deployment: DeploymentRef::new(&stage.client, namespace, new.name),
+            stage: stage.clone(),
+            seen: Mutex::new(Outcome { ok: 0, failed: 0, no_pod: 0 }),
+        }
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.stage.ledger
+    }
+
+    pub(crate) fn replicas(&self) -> i32 {
+        self.ledger().replicas(&self.key)
+    }
+
+    /// Sets the load that is the work of so many pods and waits for nothing.
+    pub(crate) fn asks_for(&self, pods: i32) {
+        if pods < self.replicas() {
+            self.ledger().set_floor(&self.key, needed_of(pods));
+        }
+        self.held.set(level_of(pods));
+    }
+
+    /// Waits until there are at least so many replicas; from then on fewer than bear the load are wrong.
+    pub(crate) async fn reaches(&self, pods: i32) {
+        eventually(LIMIT, &format!("{} has {pods} replicas", self.key), || async {
+            let enough = self.replicas() >= pods;
+            if enough { Ok(()) } else { Err(self.ledger().story(&self.key)) }
+        })
+        .await;
+        self.ledger().set_floor(&self.key, needed_of(pods));
+    }
+
+    /// Sets a higher load and waits until it is carried.
+    pub(crate) async fn grows_to(&self, pods: i32) {
+        self.asks_for(pods);
+        self.reaches(pods).await;
+    }
+
+    /// Sets a lower load and waits until what is too much is gone: that it is idle is known.
+    pub(crate) async fn shrinks_to(&self, pods: i32) {
+        self.asks_for(pods);
+        eventually(LIMIT, &format!("{} has only {pods} replicas", self.key), || async {
+            let few = self.replicas() <= pods;
+            if few { Ok(()) } else { Err(self.ledger().story(&self.key)) }
+        })
+        .await;
+    }
+
+    /// Sees to it that nothing was lost so far: there never were fewer replicas than needed, every
+    /// request was answered, and there were requests since the last look.
+    ///
+    /// # Panics
+    /// If something was lost.
+    pub(crate) fn has_lost_nothing(&self) {
+        self.ledger().verdict(&self.key).unwrap_or_else(|why| panic!("{why}"));
+        let now = self.short.outcome();
+        let before = std::mem::replace(&mut *self.seen.lock(), now);
+        assert_eq!((now.failed, now.no_pod), (0, 0), "{}: {now:?}", self.key);
+        assert!(self.replicas() <= MOST, "{}: {} replicas", self.key, self.replicas());
+        assert!(now.ok > before.ok, "{}: no request was answered", self.key);
+    }
+
+    /// [`Self::has_lost_nothing`] after this time, which goes by under a fault.
+    pub(crate) async fn endures(&self, span: Duration) {
+        tokio::time::sleep(span).await;
+        self.has_lost_nothing();
+    }
+
+    /// The reasons of its Kubernetes Events.
+    pub(crate) async fn event_reasons(&self) -> Vec<String> {
+        use k8s_openapi::api::events::v1::Event;
+        let events: Api<Event> = Api::namespaced(self.stage.client.clone(), &self.namespace);
+        let fields = format!("regarding.name={}", self.name);
+        let listed = events.list(&kube::api::ListParams::default().fields(&fields)).await;
+        let listed = listed.map(|list| list.items).unwrap_or_default();
+        listed.into_iter().filter_map(|event| event.reason).collect()
+    }
+}

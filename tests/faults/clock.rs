@@ -1,0 +1,51 @@
+//! The wall clock of podswell's machine is stepped by an hour, in both directions.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::cell::{Cell, CellOptions, NewWorkload, WINDOW, Workload};
+use crate::dice::Dice;
+use crate::prometheus;
+use crate::stage::Stage;
+use crate::support::binaries;
+
+/// Sets how far the wall clock of the process is off.
+fn step(file: &Path, offset: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, format!("{offset}\n")).expect("write the offset");
+    std::fs::rename(&new, file).expect("move the offset into place");
+}
+
+pub(crate) async fn stepped(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
+    let file = stage.folder.join("clock");
+    step(&file, "+0");
+    let options = CellOptions {
+        sources: vec![prometheus::source(&stage.steady.url())],
+        environment: vec![
+            ("LD_PRELOAD", binaries::faketime().display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("NO_FAKE_STAT", "1".to_owned()),
+        ],
+        ..CellOptions::default()
+    };
+    let mut cell = Cell::start(&stage, "clock", options).await;
+    cell.add(&stage, NewWorkload::new("scraped")).await;
+    cell.add(&stage, NewWorkload::from("asked", "requests")).await;
+    cell.mark().await;
+    let [scraped, asked] = &cell.workloads[..] else { panic!("two workloads") };
+    for offset in dice.shuffled(vec!["+3600", "-3600"]) {
+        step(&file, offset);
+        asked.endures(WINDOW + dice.millis(1000..=3000)).await;
+        // What needs no stamps goes on as if nothing had been.
+        scraped.grows_to(7).await;
+        scraped.shrinks_to(5).await;
+        step(&file, "+0");
+        cell.hears_all().await;
+        asked.grows_to(7).await;
+        asked.shrinks_to(5).await;
+    }
+    cell.workloads.iter().for_each(Workload::has_lost_nothing);
+    vec![cell]
+}

@@ -1,0 +1,68 @@
+//! Two processes: the holder is killed, frozen, or cut off from the API server.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::cell::{Cell, CellOptions, NewWorkload};
+use crate::dice::Dice;
+use crate::stage::{LIMIT, Stage};
+use crate::support::proxy::{Trouble, all};
+use crate::support::wait::until;
+
+/// What befalls the holder.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Killed,
+    Frozen,
+    CutOff,
+}
+
+async fn leads(cell: &Cell) -> bool {
+    cell.podswell.lock().await.get("/v1/status").await["leader"] == true
+}
+
+async fn takes_over(cell: &Cell) {
+    let status = || async { cell.podswell.lock().await.get("/v1/status").await };
+    until(LIMIT, "it leads", |status: &Value| status["leader"] == true, status).await;
+}
+
+pub(crate) async fn killed_frozen_cut_off(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
+    let mut first = Cell::start(&stage, "pair", CellOptions::default()).await;
+    first.add(&stage, NewWorkload::new("led")).await;
+    let second = Cell::join(&stage, "pair", "pair-system", CellOptions::default()).await;
+    takes_over(&first).await;
+    second.mark().await;
+    let workload = &first.workloads[0];
+    let mut pods = 5;
+    for fate in dice.shuffled(vec![Fate::Killed, Fate::Frozen, Fate::CutOff]) {
+        let [holder, heir] =
+            if leads(&first).await { [&first, &second] } else { [&second, &first] };
+        let written = heir.proxy.scale_writes();
+        match fate {
+            Fate::Killed => holder.podswell.lock().await.kill(),
+            Fate::Frozen => holder.podswell.lock().await.signal("STOP"),
+            Fate::CutOff => holder.proxy.set(&[(all, Trouble::Silence)]),
+        }
+        pods = if pods == 5 { 8 } else { 5 };
+        workload.asks_for(pods);
+        takes_over(heir).await;
+        if pods == 8 {
+            workload.reaches(8).await;
+            assert!(heir.proxy.scale_writes() > written, "somebody else wrote");
+        }
+        let written = holder.proxy.scale_writes();
+        match fate {
+            Fate::Killed => holder.podswell.lock().await.restart().await,
+            Fate::Frozen => holder.podswell.lock().await.signal("CONT"),
+            Fate::CutOff => holder.proxy.heal(),
+        }
+        workload.endures(dice.millis(3000..=5000)).await;
+        assert!(leads(heir).await && !leads(holder).await, "{fate:?}: it is given back");
+        assert_eq!(holder.proxy.scale_writes(), written, "{fate:?}: an old holder writes");
+        holder.hears_all().await;
+    }
+    workload.shrinks_to(5).await;
+    workload.has_lost_nothing();
+    vec![first, second]
+}

@@ -1,0 +1,105 @@
+//! The right to write scales is taken away in one namespace.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::Api;
+use kube::api::DeleteParams;
+
+use crate::cell::{Cell, CellOptions, NewWorkload, Workload};
+use crate::dice::Dice;
+use crate::stage::{LIMIT, Stage};
+use crate::support::wait::until;
+
+/// A user who may read everywhere, and write scales and Events only where a binding says so.
+const RIGHTS: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: { name: reader }
+rules:
+- apiGroups: ["", "apps", "autoscaling", "coordination.k8s.io"]
+  resources: ["*"]
+  verbs: ["get", "list", "watch"]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: { name: writer }
+rules:
+- { apiGroups: ["apps"], resources: ["deployments/scale"], verbs: ["get", "patch"] }
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: { name: reporter }
+rules:
+- { apiGroups: ["events.k8s.io"], resources: ["events"], verbs: ["create", "patch"] }
+- { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["create", "get", "update"] }
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: { name: reader }
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reader }
+subjects: [{ kind: User, name: limited }]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: { name: reporter }
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reporter }
+subjects: [{ kind: User, name: limited }]
+"#;
+
+fn binding(namespace: &str) -> String {
+    format!(
+        r"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{ name: writer, namespace: {namespace} }}
+roleRef: {{ apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: writer }}
+subjects: [{{ kind: User, name: limited }}]
+"
+    )
+}
+
+pub(crate) async fn taken_away(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
+    let [lost, kept] = ["rights", "rights-kept"];
+    {
+        let plane = stage.plane.read().await;
+        plane.apply(RIGHTS).await;
+        plane.kubectl(&["create", "namespace", lost]).await;
+        plane.kubectl(&["create", "namespace", kept]).await;
+        plane.apply(&format!("{}---{}", binding(lost), binding(kept))).await;
+    }
+    let account = stage.plane.read().await.client_for_user("limited", None).await;
+    let options = CellOptions { account: Some(account), ..CellOptions::default() };
+    // A field selector knows no "or": all that is not anybody else's.
+    let others = ["killed", "lying", "silent", "pods", "writes", "watches", "clock", "pair"];
+    let others = others.iter().chain(&["flapping", "crowd"]);
+    let others: Vec<_> = others.map(|other| format!("metadata.namespace!={other}")).collect();
+    let options = CellOptions { scope: others.join(","), ..options };
+    let mut cell = Cell::start(&stage, "rights", options).await;
+    cell.add(&stage, NewWorkload { namespace: lost, ..NewWorkload::new("lost") }).await;
+    cell.add(&stage, NewWorkload { namespace: kept, ..NewWorkload::new("kept") }).await;
+    cell.mark().await;
+    let [without, with] = &cell.workloads[..] else { panic!("two workloads") };
+    let bindings: Api<RoleBinding> = Api::namespaced(stage.client.clone(), lost);
+    bindings.delete("writer", &DeleteParams::default()).await.expect("take the right away");
+    tokio::time::sleep(dice.millis(0..=2000)).await;
+    let before = cell.proxy.scale_writes();
+    without.asks_for(8);
+    with.grows_to(8).await;
+    let told = |reasons: &Vec<String>| reasons.iter().any(|reason| reason == "WriteFailed");
+    until(LIMIT, "an Event says so", told, || without.event_reasons()).await;
+    let status = cell.status(lost, "lost").await;
+    assert!(status["lastWrite"].to_string().contains("403"), "{status}");
+    let stuck = without.replicas();
+    with.shrinks_to(5).await;
+    without.endures(dice.millis(1000..=4000)).await;
+    assert_eq!(without.replicas(), stuck, "nobody else writes");
+    let tried = cell.proxy.scale_writes() - before;
+    assert!(tried < 40, "{tried} writes: not left alone");
+    assert!(!with.event_reasons().await.iter().any(|reason| reason == "WriteFailed"));
+    stage.plane.read().await.apply(&binding(lost)).await;
+    without.reaches(8).await;
+    without.shrinks_to(5).await;
+    cell.workloads.iter().for_each(Workload::has_lost_nothing);
+    vec![cell]
+}
