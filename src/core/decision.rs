@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Timestamp;
-use super::config::TargetConfig;
+use super::config::{MeasureName, TargetConfig};
 use super::event::{Rival, SourceFault, WriteOutcome};
 use super::problem::Problem;
 use super::source::SourceName;
@@ -85,8 +85,21 @@ pub struct Observation {
     pub covered_s: u32,
     /// How many samples lie in the effective panic window.
     pub samples_in_panic_window: u32,
-    /// Endpoints that did not answer in the newest round.
+    /// Endpoints that did not answer in the newest round, and parts of the load that are not heard.
     pub missing: u32,
+    /// What waits besides the load, where a companion measures it; `None` where none does or is heard.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub waiting: Option<WaitingSeen>,
+}
+
+/// What waited in the newest sample of a companion.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct WaitingSeen {
+    /// Items, ≥ 0.
+    pub items: f64,
+    /// The span in which they are to be worked off.
+    pub drain_time: Duration,
 }
 
 /// The steps of an evaluation, in the order in which they run.
@@ -202,6 +215,8 @@ pub enum Reason {
     WakePathLost,
     /// Nothing would wake the target from zero: one replica stays.
     NoWakePath,
+    /// Nothing shows what still waits: one replica stays.
+    WaitingUnknown,
     /// `enable-scale-to-zero` is false: one replica stays.
     ScaleToZeroDisabled,
     /// Idle, but not yet for long enough to go to zero.
@@ -243,6 +258,7 @@ impl Reason {
             Self::NotEnoughData => "NotEnoughData",
             Self::WakePathLost => "WakePathLost",
             Self::NoWakePath => "NoWakePath",
+            Self::WaitingUnknown => "WaitingUnknown",
             Self::ScaleToZeroDisabled => "ScaleToZeroDisabled",
             Self::ScaleToZeroPending => "ScaleToZeroPending",
             Self::Idle => "Idle",
@@ -256,7 +272,34 @@ impl Reason {
     }
 }
 
+/// What one of several measures of a target asks for.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct MeasureRecord {
+    /// Its name.
+    pub name: MeasureName,
+    /// What is measured.
+    pub metric: ScalingMetric,
+    /// The value per pod that was divided by.
+    pub target: f64,
+    /// What was known.
+    pub observation: Observation,
+    /// The unlimited demands; `None` without data.
+    pub wants: Option<Wants>,
+    /// Panic mode afterwards; `None` when calm.
+    pub panic_mode: Option<PanicRecord>,
+    /// What its decider asks for.
+    pub desired: i32,
+    /// Why.
+    pub reason: Reason,
+    /// Whether it is the one that decides: the rest of the decision is about it.
+    pub wins: bool,
+}
+
 /// One evaluation of one target, complete.
+///
+/// With several measures it is the record of the one that asks for most, and `measures` holds a line for
+/// each.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Decision {
@@ -293,6 +336,25 @@ pub struct Decision {
     pub reason: Reason,
     /// Why `bounded` is not written although it may differ; `None` when writing is allowed.
     pub gate: Option<Reason>,
+    /// All measures in the order of the configuration; empty where there is only one.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub measures: Vec<MeasureRecord>,
+}
+
+impl Decision {
+    /// Panic mode of the measure that decides, or of another one that panics.
+    pub fn any_panic(&self) -> Option<&PanicRecord> {
+        let others = self.measures.iter().filter_map(|measure| measure.panic_mode.as_ref());
+        self.panic_mode.as_ref().into_iter().chain(others).next()
+    }
+
+    /// What was known of each measure, with its name where there are several.
+    pub fn observations(&self) -> impl Iterator<Item = (Option<&MeasureName>, &Observation)> {
+        let alone = self.measures.is_empty().then_some((None, &self.observation));
+        let several =
+            self.measures.iter().map(|measure| (Some(&measure.name), &measure.observation));
+        alone.into_iter().chain(several)
+    }
 }
 
 /// The unlimited demands, in pods.

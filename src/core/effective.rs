@@ -19,11 +19,14 @@ pub fn settings(config: &TargetConfig) -> Vec<Setting> {
         Aggregation::WeightedExponential => "weighted-exponential",
     };
     let sources: Vec<&str> = config.points.iter().map(|point| &*point.source).collect();
+    let companion = config.measures().find_map(|view| view.companion);
+    let drain_time = companion.map_or(spec.stable_window, |companion| companion.drain_time);
     let panic_share = spec.panic_window.as_secs_f64() / spec.stable_window.as_secs_f64();
     [
         ("mode", config.mode.as_str().to_owned()),
         ("compat", semantics.to_owned()),
         ("source", sources.join(",")),
+        ("measures", measures(config)),
         ("metric", spec.metric.as_str().to_owned()),
         ("target", number(spec.total)),
         ("target-utilization-percentage", number(100.0 * spec.target / spec.total)),
@@ -40,10 +43,19 @@ pub fn settings(config: &TargetConfig) -> Vec<Setting> {
         ("initial-scale", spec.initial_scale.to_string()),
         ("activation-scale", spec.activation_scale.to_string()),
         ("scale-to-zero-pod-retention-period", go_duration(config.zero.retention)),
+        ("activation-value", config.zero.activation_value.to_string()),
+        ("drain-time", go_duration(drain_time)),
     ]
     .into_iter()
     .map(|(name, value)| Setting { name, value, from: provenance(config, name) })
     .collect()
+}
+
+/// All measures with their targets, as the annotation spells them.
+fn measures(config: &TargetConfig) -> String {
+    let measures =
+        config.measures().map(|view| format!("{}={}", view.name, number(view.spec.total)));
+    measures.collect::<Vec<_>>().join(", ")
 }
 
 /// Where the effective value of the key `name` (without its group) comes from.

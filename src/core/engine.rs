@@ -11,9 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Timestamp;
+use super::config::MeasureName;
 use super::decider::panic::later;
-use super::decision::{Decision, Reason, SampleCounts, SignalState, TargetStatus, WriteRecord};
+use super::decision::{
+    Decision, Observation, Reason, SampleCounts, SignalState, TargetStatus, WriteRecord,
+};
 use super::event::{Action, Event, Notice, NoticeReason, Sample, WriteOutcome};
+use super::measure::Measure;
 use super::problem::ProblemCode;
 use super::rival;
 use super::spec::Semantics;
@@ -458,7 +462,11 @@ fn transitions(
     after: &Decision,
 ) -> Vec<Notice> {
     let panic = panic_transition(now, workload, before, after);
-    panic.into_iter().chain(signal_transition(now, workload, after)).collect()
+    let signals =
+        workload.measures_mut().zip(after.observations()).filter_map(|(measure, (name, seen))| {
+            signal_transition(now, measure, name, seen, after.semantics)
+        });
+    panic.into_iter().chain(signals).collect()
 }
 
 /// Panic that begins with a start or with somebody else's write is a hold that nobody has to hear of.
@@ -468,13 +476,13 @@ fn panic_transition(
     before: Option<&Decision>,
     after: &Decision,
 ) -> Option<Notice> {
-    let (reason, note) = match (workload.panic_told, after.panic_mode) {
+    let (reason, note) = match (workload.panic_told, after.any_panic()) {
         (false, Some(_)) if workload.is_panicking_for_load() => {
             (NoticeReason::PanicEntered, numbers_of(after))
         }
         (true, None) => {
             let high_water =
-                before.and_then(|before| before.panic_mode).map_or(0, |p| p.high_water);
+                before.and_then(Decision::any_panic).map_or(0, |panic| panic.high_water);
             let note = format!("high-water mark was {high_water}; {}", numbers_of(after));
             (NoticeReason::PanicLeft, note)
         }
@@ -484,15 +492,21 @@ fn panic_transition(
     Some(Notice { at: now, reason, note })
 }
 
-fn signal_transition(now: Timestamp, workload: &mut Workload, after: &Decision) -> Option<Notice> {
+fn signal_transition(
+    now: Timestamp,
+    measure: &mut Measure,
+    name: Option<&MeasureName>,
+    observation: &Observation,
+    semantics: Semantics,
+) -> Option<Notice> {
     use SignalState::{Fresh, Lost, Partial, Starting};
-    let observation = &after.observation;
     let is = observation.signal;
-    if is == Starting || is == workload.signal_told {
+    if is == Starting || is == measure.signal_told {
         return None;
     }
-    workload.signal_told = is;
+    measure.signal_told = is;
     let source = observation.source.as_deref().unwrap_or("no source");
+    let source = name.map_or_else(|| source.to_owned(), |name| format!("{name} by {source}"));
     let fault = observation.fault.map_or(String::new(), |fault| format!(" ({})", fault.as_str()));
     let (reason, note) = match is {
         Partial => {
@@ -509,7 +523,7 @@ fn signal_transition(now: Timestamp, workload: &mut Workload, after: &Decision) 
             format!(
                 "{source}: nothing heard for {} s{fault}; {}",
                 observation.age.as_secs(),
-                match after.semantics {
+                match semantics {
                     Semantics::Default => "replicas stay",
                     Semantics::Knative => "Knative goes by what is left of the window",
                 }

@@ -61,7 +61,10 @@ pub fn needs_attention(status: &TargetStatus) -> bool {
 pub(crate) fn is_remark(code: ProblemCode) -> bool {
     matches!(
         code,
-        ProblemCode::DefaultMaxScale | ProblemCode::UnusualSpelling | ProblemCode::NoWakePath
+        ProblemCode::DefaultMaxScale
+            | ProblemCode::UnusualSpelling
+            | ProblemCode::NoWakePath
+            | ProblemCode::WaitingUnknown
     )
 }
 
@@ -362,7 +365,7 @@ fn next(status: &TargetStatus, decision: &Decision, now: Timestamp) -> String {
             )
         }
         Reason::ScaleToZeroPending => "goes to zero when it has been idle for long enough".into(),
-        Reason::NoWakePath | Reason::ScaleToZeroDisabled => {
+        Reason::NoWakePath | Reason::WaitingUnknown | Reason::ScaleToZeroDisabled => {
             "one replica stays; see docs/reasons.md for what may go to zero".into()
         }
         _ => match &decision.panic_mode {
@@ -458,6 +461,7 @@ impl Reason {
             Self::NotEnoughData => "too little was seen to lower",
             Self::WakePathLost => "at zero and deaf: one replica, to be safe",
             Self::NoWakePath => "nothing would wake it from zero; one replica stays",
+            Self::WaitingUnknown => "nothing shows what still waits; one replica stays",
             Self::ScaleToZeroDisabled => "enable-scale-to-zero is false; one replica stays",
             Self::ScaleToZeroPending => "idle, but not yet for long enough to go to zero",
             Self::Idle => "idle for long enough",
@@ -471,7 +475,7 @@ impl Reason {
     }
 
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Steady,
         Self::StableDemand,
         Self::PanicDemand,
@@ -489,6 +493,7 @@ impl Reason {
         Self::NotEnoughData,
         Self::WakePathLost,
         Self::NoWakePath,
+        Self::WaitingUnknown,
         Self::ScaleToZeroDisabled,
         Self::ScaleToZeroPending,
         Self::Idle,
@@ -522,6 +527,9 @@ impl ProblemCode {
             Self::ClockSkew => "compare the clocks, or raise staleAfter of the source",
             Self::SourceSlower => "set the source's interval to the one observed",
             Self::NoWakePath => "set min-scale to 1, or use a source with visibleAtZero: true",
+            Self::WaitingUnknown => {
+                "name a companion of kind backlog in podswell.dev/measures, or set min-scale to 1"
+            }
             Self::RangeAboveWindow => "shorten the range of the rate, or lengthen the window",
             Self::InvalidConfigMap => "correct the ConfigMap; the last good one is in force",
             Self::TargetRequired => {

@@ -230,11 +230,23 @@ keys! {
     }
     SOURCE = "source", Podswell, [], Level::Annotation, List {
         "names of the ConfigMap `podswell-sources`, and `scrape`; at most 8", "`scrape` where `podswell.dev/scrape` is set, else none", PODSWELL,
-        "Where the load is read, most preferred first: the first source with a fresh sample is used, they are never summed."
+        "Where the load is read, most preferred first: the first source with a fresh sample is used. Only sources that their definition calls additive are summed."
     }
     SOURCE_MATCH = "source-match", Podswell, [], Level::Annotation, List {
         "`label=value` pairs on labels that the source lists; at most 8", "none", PODSWELL,
         "Chooses this workload's series in its named sources where the names of namespace and workload do not."
+    }
+    MEASURES = "measures", Podswell, [], Level::Annotation, List {
+        "`metric[@source[/source]][+companion][=target]`; at most 8", "one measure, from `metric`, `target` and `podswell.dev/source`", PODSWELL,
+        "Several measures of one workload, for example `concurrency, backlog@orders=50`: each has its own windows and target, the highest wins. See measures.md."
+    }
+    DRAIN_TIME = "drain-time", Podswell, [], Level::Annotation, Duration {
+        "1s ..= 1h", "the stable window", PODSWELL,
+        "How fast a measure of events works off what waits in its companion."
+    }
+    ACTIVATION_VALUE = "activation-value", Podswell, [], Level::Annotation, Int {
+        "0 ..= 2147483647", "0", PODSWELL,
+        "So many waiting items count as none where zero replicas are possible: the workload may go to zero, and more than this wakes it."
     }
     SCRAPE = "scrape", Podswell, [], Level::Annotation, Json {
         "`port`, `path`, and exactly one of `inFlight`, `started` with `finished`, `requests`, or `format: queue-proxy`", "none: pods are not scraped", PODSWELL,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Timestamp;
-use super::decider::covered::{Reading, over_alone};
+use super::decider::covered::Reading;
 use super::decider::panic::later;
 use super::decision::{SampleCounts, SignalState};
 use super::event::{self, Sample, SourceFault};
@@ -56,6 +56,27 @@ pub(crate) struct Point {
 pub(crate) struct Signal {
     pub(crate) state: SignalState,
     pub(crate) age: Duration,
+}
+
+impl Signal {
+    /// Whether there is something to decide by.
+    pub(crate) fn is_heard(&self) -> bool {
+        matches!(self.state, SignalState::Fresh | SignalState::Partial)
+    }
+
+    /// Of two parts that are both heard.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        let complete = self.state == SignalState::Fresh && other.state == SignalState::Fresh;
+        let state = if complete { SignalState::Fresh } else { SignalState::Partial };
+        Self { state, age: self.age.max(other.age) }
+    }
+
+    /// Of two parts of which none is heard.
+    pub(crate) fn or(self, other: Self) -> Self {
+        let starting = [self.state, other.state].contains(&SignalState::Starting);
+        let state = if starting { SignalState::Starting } else { SignalState::Lost };
+        Self { state, age: self.age.min(other.age) }
+    }
 }
 
 impl Point {
@@ -132,13 +153,14 @@ impl Point {
         self.config = config;
     }
 
-    /// Records a sample that arrives at `now`.
+    /// Records a sample that arrives at `now`. Each missing endpoint may carry `worth`; `over` says whether
+    /// the sample asks for panic on its own.
     pub(crate) fn record(
         &mut self,
         now: Timestamp,
         sample: &Sample,
-        spec: &ScalerSpec,
-        ready_at_last_tick: i32,
+        worth: f64,
+        over: impl FnOnce(f64) -> bool,
     ) -> Recorded {
         let event::Reading::Value { seen, missing } = sample.reading else {
             self.base_at.get_or_insert(now);
@@ -152,7 +174,7 @@ impl Point {
             return Recorded::Invalid;
         }
         let recorded = match self.time_of(now, sample) {
-            Ok(t) => self.record_at(t, seen, missing, spec, ready_at_last_tick),
+            Ok(t) => self.record_at(t, seen, seen + f64::from(missing) * worth, over(seen)),
             Err(refused) => refused,
         };
         if recorded != Recorded::Heartbeat {
@@ -201,19 +223,9 @@ impl Point {
         }
     }
 
-    fn record_at(
-        &mut self,
-        t: Timestamp,
-        seen: f64,
-        missing: u32,
-        spec: &ScalerSpec,
-        ready_at_last_tick: i32,
-    ) -> Recorded {
+    fn record_at(&mut self, t: Timestamp, seen: f64, high: f64, over: bool) -> Recorded {
         let recorded = match &mut self.windows {
-            Windows::Covered(window) => {
-                let high = seen + f64::from(missing) * spec.target;
-                window.record(t, seen, high, over_alone(spec, seen, ready_at_last_tick))
-            }
+            Windows::Covered(window) => window.record(t, seen, high, over),
             Windows::Buckets { stable, panic } => {
                 stable.record(t, seen);
                 panic.record(t, seen);
@@ -313,7 +325,10 @@ impl Point {
         // the rest of a long window.
         let span = spec.stable_window.min(SLOW_FOR).min(lived.max(Duration::from_secs(1)));
         let needed = whole_seconds(span);
-        let covered = self.reading(spec).map(|reading| reading.window.average(span).covered_s);
+        let covered = match &self.windows {
+            Windows::Covered(window) => Some(window.average(span).covered_s),
+            Windows::Buckets { .. } => None,
+        };
         #[expect(clippy::cast_precision_loss, reason = "a window has at most 3,600 seconds")]
         let slow = covered
             .is_some_and(|covered| covered > 0 && f64::from(covered) < SLOW_BELOW * needed as f64);

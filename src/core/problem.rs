@@ -33,6 +33,8 @@ pub enum ProblemCode {
     SourceSlower,
     /// Replicas cannot reach zero because nothing would wake the target.
     NoWakePath,
+    /// Replicas cannot reach zero because nothing shows what still waits.
+    WaitingUnknown,
     /// The range of the source's rate is longer than the stable window.
     RangeAboveWindow,
     /// `config-autoscaler` is invalid; the last good one is used.
@@ -43,7 +45,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidAnnotation,
         Self::UnknownAnnotation,
         Self::AnnotationsDiffer,
@@ -57,6 +59,7 @@ impl ProblemCode {
         Self::ClockSkew,
         Self::SourceSlower,
         Self::NoWakePath,
+        Self::WaitingUnknown,
         Self::RangeAboveWindow,
         Self::InvalidConfigMap,
         Self::TargetRequired,
@@ -78,6 +81,7 @@ impl ProblemCode {
             Self::ClockSkew => "ClockSkew",
             Self::SourceSlower => "SourceSlower",
             Self::NoWakePath => "NoWakePath",
+            Self::WaitingUnknown => "WaitingUnknown",
             Self::RangeAboveWindow => "RangeAboveWindow",
             Self::InvalidConfigMap => "InvalidConfigMap",
             Self::TargetRequired => "TargetRequired",

@@ -1,6 +1,7 @@
 //! From annotations, ConfigMaps and flags to one [`TargetConfig`], with the origin of every value.
 
 mod authority;
+mod measures;
 mod points;
 
 #[cfg(test)]
@@ -9,10 +10,12 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use self::points::Measured;
-use super::annotations::{self, Annotations, CLASS_PODSWELL, RunTimeValues};
-use super::config::{Provenance, TargetConfig, ZeroConfig};
+use self::measures::Wish;
+use self::points::{Measured, MeasuredPoints};
+use super::annotations::{self, Annotations, RunTimeValues};
+use super::config::{CompanionConfig, MeasureConfig, Provenance, TargetConfig, ZeroConfig};
 use super::defaults::{ClusterDefaults, TARGET_MIN};
+use super::duration::GoDuration;
 use super::keys::{self, Group, KEYS, Key};
 use super::number;
 use super::policy::Mode;
@@ -115,111 +118,130 @@ pub fn resolve(inputs: &Inputs<'_>) -> Option<Resolved> {
     let (mode, mode_from) = authority::mode(inputs, &mut read);
     forced.insert(keys::MODE.index(), mode_from);
 
-    let metric = metric(&mut read);
-    let values = run_time_values(inputs, &read, metric);
-    let measured = points::resolve(inputs, &mut read, metric, values.stable_window.to_std());
+    let wishes = measures::read(&mut read);
+    let metric = wishes.first_metric();
+    let values: Vec<RunTimeValues> = wishes
+        .list
+        .iter()
+        .enumerate()
+        .map(|(at, wish)| run_time_values(inputs, &measures::annotations_of(&read, at, wish), wish))
+        .collect();
+    let first = values.first()?;
+    let measured = points::resolve(inputs, &mut read, &wishes, first.stable_window.to_std());
     let semantics = semantics(inputs, &mut read, &measured, &mut forced);
-    let bounds = bounds(inputs, &mut read, &values, semantics, &mut forced);
-    let spec = spec(inputs, &mut read, metric, &values, semantics, bounds);
-    let zero = ZeroConfig {
+    let bounds = bounds(inputs, &mut read, first, semantics, &mut forced);
+    let spec = spec(inputs, &mut read, metric, first, semantics, bounds);
+    measures::report_unused(&mut read, &wishes);
+    let own_target = wishes.list.first().is_some_and(|wish| wish.target.is_some());
+    if let Some(from) = read.origins.get(&keys::MEASURES.index()).filter(|_| own_target) {
+        forced.insert(keys::TARGET.index(), *from);
+    }
+    let wiring = Wiring {
+        metric: measured.scrape_metric.unwrap_or(metric),
+        sources: measured.sources,
+        source_match: measured.source_match,
+        match_is_shared: wishes.are_listed(),
+        scrape: measured.scrape,
+        sample_pods: semantics == Semantics::Knative,
+        stable_window: spec.stable_window,
+    };
+    let drain_time = duration(&read, &keys::DRAIN_TIME).unwrap_or(spec.stable_window);
+    let mut measures = wishes
+        .list
+        .iter()
+        .zip(&values)
+        .zip(measured.measures)
+        .map(|((wish, values), points)| measure(wish, values, points, &spec, drain_time));
+    let first = measures.next()?;
+    let further = measures.collect();
+    let config = TargetConfig {
+        consent,
+        mode,
+        semantics,
+        measure: first.name,
+        spec: first.spec,
+        bounds,
+        zero: zero(inputs, &read, values.first()?),
+        points: first.points,
+        companion: first.companion,
+        further,
+        provenance: provenance(inputs, &read, metric, &forced),
+        problems: read.bounded_problems(),
+    };
+    Some(Resolved { config, wiring })
+}
+
+fn zero(inputs: &Inputs<'_>, read: &Annotations, values: &RunTimeValues) -> ZeroConfig {
+    let activation_value = read
+        .get(&keys::ACTIVATION_VALUE)
+        .and_then(|text| u32::try_from(number::parse_i32(text).ok()?).ok());
+    ZeroConfig {
         enabled: inputs.defaults.enable_scale_to_zero,
         retention: values.retention.to_std(),
         activation_timeout: inputs
             .progress_deadline
             .unwrap_or(PROGRESS_DEADLINE)
             .saturating_add(ACTIVATION_BUFFER),
-        activation_value: 0,
-    };
-    let wiring = Wiring {
-        metric,
-        sources: measured.sources,
-        source_match: measured.source_match,
-        scrape: measured.scrape,
-        sample_pods: semantics == Semantics::Knative,
-        stable_window: spec.stable_window,
-    };
-    let provenance = provenance(inputs, &read, metric, &forced);
-    let config = TargetConfig {
-        consent,
-        mode,
-        semantics,
-        spec,
-        bounds,
-        zero,
-        points: measured.points,
-        problems: read.bounded_problems(),
-        provenance,
-    };
-    Some(Resolved { config, wiring })
-}
-
-/// What is measured. `events` and `backlog` need our class and a target; without them the metric stays,
-/// but nothing is measured for it ([`measurable`]), so that replicas stay as well.
-fn metric(read: &mut Annotations) -> ScalingMetric {
-    let metric = match read.get(&keys::METRIC) {
-        Some("rps") => ScalingMetric::Rps,
-        Some("events") => ScalingMetric::Events,
-        Some("backlog") => ScalingMetric::Backlog,
-        _ => ScalingMetric::Concurrency,
-    };
-    if !measurable(read, metric) {
-        read.report(Problem {
-            code: ProblemCode::TargetRequired,
-            key: keys::METRIC.annotation(),
-            why: format!(
-                "{} needs the class {CLASS_PODSWELL} and the annotation {}",
-                metric.as_str(),
-                keys::TARGET.annotation()
-            ),
-            fallback: "nothing is measured, replicas stay".to_owned(),
-        });
-    }
-    metric
-}
-
-/// Whether a metric may be measured with these annotations.
-fn measurable(read: &Annotations, metric: ScalingMetric) -> bool {
-    match metric {
-        ScalingMetric::Concurrency | ScalingMetric::Rps => true,
-        ScalingMetric::Events | ScalingMetric::Backlog => {
-            read.get(&keys::CLASS) == Some(CLASS_PODSWELL) && read.get(&keys::TARGET).is_some()
-        }
+        activation_value: activation_value.unwrap_or(0),
     }
 }
 
-/// Knative's numbers, with targets for the metrics that it lacks.
+/// One measure: its own metric and target, and `spec`'s numbers for all else.
+fn measure(
+    wish: &Wish,
+    values: &RunTimeValues,
+    points: MeasuredPoints,
+    spec: &ScalerSpec,
+    drain_time: Duration,
+) -> MeasureConfig {
+    let spec = ScalerSpec {
+        metric: wish.metric,
+        target: values.target,
+        total: values.total,
+        ..spec.clone()
+    };
+    let companion = (!wish.companion.is_empty())
+        .then_some(CompanionConfig { points: points.companion, drain_time });
+    MeasureConfig { name: wish.name.clone(), spec, points: points.points, companion }
+}
+
+/// Knative's numbers for one measure, with targets for the metrics that it lacks.
 fn run_time_values(
     inputs: &Inputs<'_>,
-    read: &Annotations,
-    metric: ScalingMetric,
+    accepted: &BTreeMap<String, String>,
+    wish: &Wish,
 ) -> RunTimeValues {
-    let concurrency = container_concurrency(read);
+    let concurrency = container_concurrency(accepted);
     let mut values = RunTimeValues::read(
-        &read.accepted,
+        accepted,
         inputs.defaults,
-        metric.as_str(),
+        wish.metric.as_str(),
         i64::from(concurrency),
         true,
     );
-    let utilization = match metric {
+    let utilization = match wish.metric {
         ScalingMetric::Concurrency | ScalingMetric::Rps => return values,
         ScalingMetric::Events => 0.7,
         ScalingMetric::Backlog => 1.0,
     };
-    values.total = float(read, &keys::TARGET).unwrap_or(1.0);
-    values.utilization =
-        float(read, &keys::TARGET_UTILIZATION).map_or(utilization, |percentage| percentage / 100.0);
+    values.total = float(accepted, &keys::TARGET).unwrap_or(1.0);
+    values.utilization = float(accepted, &keys::TARGET_UTILIZATION)
+        .map_or(utilization, |percentage| percentage / 100.0);
     values.target = (values.total * values.utilization).max(TARGET_MIN);
     values
 }
 
-fn float(read: &Annotations, key: &Key) -> Option<f64> {
-    number::parse_float(read.get(key)?).ok()
+fn float(accepted: &BTreeMap<String, String>, key: &Key) -> Option<f64> {
+    number::parse_float(annotations::lookup(accepted, key)?.value).ok()
 }
 
-fn container_concurrency(read: &Annotations) -> i32 {
-    read.get(&keys::CONTAINER_CONCURRENCY)
-        .and_then(|text| number::parse_i32(text).ok())
+fn duration(read: &Annotations, key: &Key) -> Option<Duration> {
+    GoDuration::parse(read.get(key)?).ok().map(GoDuration::to_std)
+}
+
+fn container_concurrency(accepted: &BTreeMap<String, String>) -> i32 {
+    annotations::lookup(accepted, &keys::CONTAINER_CONCURRENCY)
+        .and_then(|found| number::parse_i32(found.value).ok())
         .unwrap_or(0)
 }
 
@@ -244,7 +266,7 @@ fn semantics(
         return wanted;
     }
     let second = Duration::from_secs(1);
-    let Some(slow) = measured.points.iter().find(|point| point.interval != second) else {
+    let Some(slow) = measured.all_points().find(|point| point.interval != second) else {
         return wanted;
     };
     read.report(Problem {
@@ -346,9 +368,9 @@ fn spec(
         stable_window: values.stable_window.to_std(),
         panic_window: values.panic_window.to_std(),
         aggregation: values.aggregation,
-        max_scale_up_rate: float(read, &keys::MAX_SCALE_UP_RATE)
+        max_scale_up_rate: float(&read.accepted, &keys::MAX_SCALE_UP_RATE)
             .unwrap_or(inputs.defaults.max_scale_up_rate),
-        max_scale_down_rate: float(read, &keys::MAX_SCALE_DOWN_RATE)
+        max_scale_down_rate: float(&read.accepted, &keys::MAX_SCALE_DOWN_RATE)
             .unwrap_or(inputs.defaults.max_scale_down_rate),
         scale_down_delay: values.scale_down_delay.to_std(),
         initial_scale,
@@ -389,10 +411,10 @@ fn provenance(
         .collect();
     // The most requests that a pod takes at once may be what sets the target.
     let concurrency = keys::CONTAINER_CONCURRENCY.index();
-    let limit = container_concurrency(read);
+    let limit = container_concurrency(&read.accepted);
     let limits = metric == ScalingMetric::Concurrency
         && limit != 0
-        && float(read, &keys::TARGET).is_none_or(|target| target > f64::from(limit));
+        && float(&read.accepted, &keys::TARGET).is_none_or(|target| target > f64::from(limit));
     if let Some(origin) = origins.get(&concurrency).copied().filter(|_| limits) {
         origins.insert(keys::TARGET.index(), origin);
     }

@@ -12,6 +12,31 @@ pub type SourceName = Arc<str>;
 /// The reserved name of pod scraping.
 pub const SCRAPE: &str = "scrape";
 
+/// How a source relates to the others of the same measure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
+pub enum Share {
+    /// It sees the whole load by itself; the first such source that is heard is used.
+    #[default]
+    Exclusive,
+    /// It sees a part of the load: all additive sources of a measure are summed.
+    Additive,
+}
+
+impl Share {
+    /// The word of a source's definition.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exclusive => "exclusive",
+            Self::Additive => "additive",
+        }
+    }
+}
+
 /// The facts about a named source that decide how its samples are averaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -28,6 +53,9 @@ pub struct SourceFacts {
     pub range: Option<Duration>,
     /// Whether the source still sees demand while the target has no pod.
     pub visible_at_zero: bool,
+    /// Whether it sees the whole load or a part of it.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub share: Share,
     /// Labels by which a workload may choose its series (`podswell.dev/source-match`).
     pub selectable_labels: Vec<String>,
 }
@@ -46,6 +74,9 @@ pub struct PointConfig {
     pub range: Option<Duration>,
     /// Whether the source still sees demand while the target has no pod.
     pub visible_at_zero: bool,
+    /// Whether it sees the whole load or a part of it.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub share: Share,
 }
 
 /// How the in-flight requests or the request rate of a pod are read from its own page.
@@ -95,6 +126,9 @@ pub struct Wiring {
     pub sources: Vec<SourceName>,
     /// Label values that choose this target's series, from `podswell.dev/source-match`.
     pub source_match: BTreeMap<String, String>,
+    /// Whether those labels are meant for several sources, each of which takes the ones that it lists.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub match_is_shared: bool,
     /// How its pods are scraped, if they are.
     pub scrape: Option<ScrapeSpec>,
     /// Scrape a sample of the pods as Knative does instead of every pod (`compat: knative`).

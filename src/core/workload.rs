@@ -1,23 +1,20 @@
-//! One target inside the engine: what was observed of it, its measure, and one evaluation from samples to
+//! One target inside the engine: what was observed of it, its measures, and one evaluation from samples to
 //! the replicas it should have.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Timestamp;
-use super::config::TargetConfig;
-use super::decider::bounds;
-use super::decider::covered::Reading;
+use super::config::{MeasureView, TargetConfig};
 use super::decider::knative::push_stage;
 use super::decider::panic::later;
 use super::decider::zero::{ZeroInputs, ZeroState};
-use super::decider::{Decider, Outcome};
+use super::decider::{Outcome, bounds};
 use super::decision::{
-    Decision, Observation, Reason, SampleCounts, SignalState, Stage, StageRecord, TargetStatus,
-    Trigger, WriteRecord,
+    Decision, Reason, SampleCounts, Stage, StageRecord, TargetStatus, Trigger, WriteRecord,
 };
-use super::event::{Rival, Sample};
-use super::point::{Point, Signal};
+use super::event::{Rival, Sample, SourceFault};
+use super::measure::{Around, Measure, Verdict};
 use super::policy::{Consent, Mode};
 use super::problem::{Problem, ProblemCode};
 use super::rival;
@@ -41,19 +38,15 @@ pub(crate) struct PendingWrite {
     pub(crate) note: String,
 }
 
-/// The decider and the zero machine; they exist once the object's replicas were observed.
-#[derive(Clone, Debug)]
-struct Live {
-    decider: Decider,
-    zero: ZeroState,
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     pub(crate) target: TargetId,
     pub(crate) config: Arc<TargetConfig>,
-    points: Vec<Point>,
-    live: Option<Live>,
+    /// The first measure and the others, in the order of the configuration.
+    first: Measure,
+    further: Vec<Measure>,
+    /// The zero machine; it exists, and the measures decide, once the object's replicas were observed.
+    zero: Option<ZeroState>,
     pub(crate) replicas: i32,
     pub(crate) resource_version: Arc<str>,
     pub(crate) pods: PodCounts,
@@ -72,8 +65,6 @@ pub(crate) struct Workload {
     pub(crate) last_arrival: Option<Timestamp>,
     pub(crate) held_since: Option<Timestamp>,
     pub(crate) hold_announced: bool,
-    /// What users were told last about the signal: fresh, partial or lost.
-    pub(crate) signal_told: SignalState,
     /// Whether users were told of a panic that goes on.
     pub(crate) panic_told: bool,
 }
@@ -85,12 +76,13 @@ impl Workload {
         config: Arc<TargetConfig>,
         next_tick: Timestamp,
     ) -> Self {
-        let points = make_points(now, &config);
+        let (first, further) = make_measures(now, &config, Vec::new());
         Self {
             target,
-            points,
+            first,
+            further,
             config,
-            live: None,
+            zero: None,
             replicas: 0,
             resource_version: Arc::from(""),
             pods: PodCounts::default(),
@@ -107,7 +99,6 @@ impl Workload {
             last_arrival: None,
             held_since: None,
             hold_announced: false,
-            signal_told: SignalState::Fresh,
             panic_told: false,
         }
     }
@@ -115,48 +106,40 @@ impl Workload {
     /// Takes over a changed configuration. What was measured stays, as far as it still means the same.
     pub(crate) fn reconfigure(&mut self, now: Timestamp, config: Arc<TargetConfig>) {
         let old = std::mem::replace(&mut self.config, config);
-        let spec = &self.config.spec;
-        let same_measure = old.spec.metric == spec.metric;
-        if same_measure {
-            self.rewire(now);
-        } else {
-            self.points = make_points(now, &self.config);
+        let resumes = resumes(&old, &self.config);
+        let delay_changed = old.spec.scale_down_delay != self.config.spec.scale_down_delay;
+        let measures = std::iter::once(&self.first).chain(&self.further).cloned();
+        let known = measures.zip(old.measures()).map(|(measure, view)| (view, measure)).collect();
+        (self.first, self.further) = make_measures(now, &self.config, known);
+        if self.zero.is_none() {
+            return;
         }
-        let Some(live) = &mut self.live else { return };
-        let spec = &self.config.spec;
-        if !same_measure {
-            live.decider = Decider::new(now, spec, self.replicas);
-        } else if resumes(&old, &self.config) {
-            live.decider.reseed(now, spec, self.replicas);
-        } else if old.spec.scale_down_delay != spec.scale_down_delay {
-            live.decider.reconfigure_delay(now, spec);
-        }
+        let replicas = self.replicas;
+        self.each(|measure, view| match measure.decider_mut() {
+            None => measure.start(now, view.spec, replicas),
+            Some(decider) if resumes => decider.reseed(now, view.spec, replicas),
+            Some(decider) if delay_changed => decider.reconfigure_delay(now, view.spec),
+            Some(_) => {}
+        });
     }
 
-    /// Keeps the points of sources that stay, in the new order.
-    fn rewire(&mut self, now: Timestamp) {
-        let mut old = std::mem::take(&mut self.points);
-        let spec = &self.config.spec;
-        for config in &self.config.points {
-            let kept = old.iter().position(|point| point.config().source == config.source);
-            let point = match kept {
-                Some(position) => {
-                    let mut point = old.swap_remove(position);
-                    point.reconfigure(now, config.clone(), spec, self.config.semantics);
-                    point
-                }
-                None => Point::new(now, config.clone(), spec, self.config.semantics),
-            };
-            self.points.push(point);
-        }
+    fn measures(&self) -> impl Iterator<Item = (&Measure, MeasureView<'_>)> {
+        std::iter::once(&self.first).chain(&self.further).zip(self.config.measures())
+    }
+
+    fn each(&mut self, mut act: impl FnMut(&mut Measure, MeasureView<'_>)) {
+        let measures = std::iter::once(&mut self.first).chain(&mut self.further);
+        measures.zip(self.config.measures()).for_each(|(measure, view)| act(measure, view));
+    }
+
+    /// Every measure with what users were told last about its signal.
+    pub(crate) fn measures_mut(&mut self) -> impl Iterator<Item = &mut Measure> {
+        std::iter::once(&mut self.first).chain(&mut self.further)
     }
 
     /// Whether panic was entered because of load, not because of a start or of somebody's write.
     pub(crate) fn is_panicking_for_load(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| {
-            let panic = live.decider.panic_mode();
-            panic.is_on() && !panic.is_seeded()
-        })
+        self.measures().any(|(measure, _)| measure.is_panicking_for_load())
     }
 
     /// Takes over what the object says. Returns whether anything changed.
@@ -167,11 +150,11 @@ impl Workload {
         resource_version: &Arc<str>,
         newly_created: bool,
     ) -> bool {
-        if self.live.is_some() && is_older(resource_version, &self.resource_version) {
+        if self.zero.is_some() && is_older(resource_version, &self.resource_version) {
             return false;
         }
         self.resource_version = resource_version.clone();
-        if self.live.is_none() {
+        if self.zero.is_none() {
             self.start(now, replicas, newly_created);
             return true;
         }
@@ -190,10 +173,8 @@ impl Workload {
     fn start(&mut self, now: Timestamp, replicas: i32, newly_created: bool) {
         self.replicas = replicas;
         let initialised = !newly_created || self.config.spec.initial_scale <= 1;
-        self.live = Some(Live {
-            decider: Decider::new(now, &self.config.spec, replicas),
-            zero: ZeroState::new(now, replicas, initialised),
-        });
+        self.zero = Some(ZeroState::new(now, replicas, initialised));
+        self.each(|measure, view| measure.start(now, view.spec, replicas));
         self.manual_zero = replicas == 0 && !newly_created && self.least() > 0;
     }
 
@@ -201,122 +182,94 @@ impl Workload {
     fn accept_foreign(&mut self, now: Timestamp, replicas: i32) {
         self.manual_zero = replicas == 0 && self.least() > 0;
         self.own_writes = [None; OWN_WRITES];
-        if self.config.semantics == Semantics::Default
-            && let Some(live) = &mut self.live
-        {
-            live.decider.reseed(now, &self.config.spec, replicas);
+        if self.config.semantics == Semantics::Default {
+            self.reseed(now);
         }
+    }
+
+    /// Lets every measure start again from the replicas that there are.
+    fn reseed(&mut self, now: Timestamp) {
+        let replicas = self.replicas;
+        self.each(|measure, view| {
+            if let Some(decider) = measure.decider_mut() {
+                decider.reseed(now, view.spec, replicas);
+            }
+        });
     }
 
     /// The fewest replicas that are the rule.
     fn least(&self) -> i32 {
-        let (floor, _) = ZeroState::floor(&self.config.zero, self.has_wake_path());
+        let zero = &self.config.zero;
+        let (floor, _) = ZeroState::floor(zero, self.has_wake_path(), self.sees_waiting());
         self.config.bounds.min.max(floor)
     }
 
+    /// Whether every measure has a point that would show its demand while no pod runs.
     fn has_wake_path(&self) -> bool {
-        self.wake_path().next().is_some()
+        self.measures().all(|(measure, _)| measure.has_wake_path())
+    }
+
+    /// Whether, if items arrive, something shows those that still wait.
+    fn sees_waiting(&self) -> bool {
+        self.config.measures().all(|view| view.spec.metric != ScalingMetric::Events)
+            || self.measures().any(|(measure, view)| measure.sees_waiting(view.spec.metric))
     }
 
     pub(crate) fn observe_rivals(&mut self, now: Timestamp, rivals: Vec<Rival>) {
         let gone = rivals.is_empty() && !self.rivals.is_empty();
         self.rivals = Arc::new(rivals);
-        if gone && let Some(live) = &mut self.live {
-            live.decider.reseed(now, &self.config.spec, self.replicas);
+        if gone {
+            self.reseed(now);
         }
     }
 
     /// Records a sample that arrives at `now`; says what became of it, or nothing if the target does not
     /// use that source.
     pub(crate) fn record(&mut self, now: Timestamp, sample: &Sample) -> Option<Recorded> {
-        let ready = self.live.as_ref().map_or(0, |live| live.decider.ready_at_last_tick());
-        let point = self.points.iter_mut().find(|point| point.config().source == sample.source)?;
-        Some(point.record(now, sample, &self.config.spec, ready))
+        let mut result = None;
+        self.each(|measure, view| {
+            let recorded = measure.record(now, view, sample);
+            if result != Some(Recorded::Ok) {
+                result = recorded.or(result);
+            }
+        });
+        result
     }
 
-    pub(crate) fn source_failed(&mut self, source: &str, fault: super::event::SourceFault) {
-        if let Some(point) = self.points.iter_mut().find(|point| &*point.config().source == source)
-        {
-            point.failed(fault);
-        }
+    pub(crate) fn source_failed(&mut self, source: &str, fault: SourceFault) {
+        self.each(|measure, _| measure.source_failed(source, fault));
     }
 
     /// Whether Knative's semantics ask for an evaluation at once: load on a target at zero.
     pub(crate) fn is_poked(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| live.decider.desired() == 0)
-            && self.points.iter().any(|point| point.newest_value() > 0.0)
-    }
-
-    /// The point to decide by: the first that is heard, else the first that may still be, else the first.
-    fn chosen(&self, now: Timestamp) -> Option<(&Point, Option<Reading<'_>>, Signal)> {
-        let mut second_best = None;
-        for point in &self.points {
-            let reading = point.reading(&self.config.spec);
-            let signal = point.signal(now, reading.as_ref());
-            match signal.state {
-                SignalState::Fresh | SignalState::Partial => return Some((point, reading, signal)),
-                SignalState::Starting | SignalState::Lost => {
-                    let better =
-                        second_best.as_ref().is_none_or(|(_, _, best): &(_, _, Signal)| {
-                            best.state == SignalState::Lost && signal.state == SignalState::Starting
-                        });
-                    if better {
-                        second_best = Some((point, reading, signal));
-                    }
-                }
-            }
-        }
-        second_best
+        self.measures().any(|(measure, _)| measure.is_poked())
     }
 
     /// One full evaluation. `may_wake` says whether the engine's budget of woken targets allows one more.
     pub(crate) fn tick(&mut self, now: Timestamp, may_wake: bool) -> Option<Decision> {
-        let mut live = self.live.take()?;
-        let (outcome, observation) = self.evaluate(now, &mut live.decider, may_wake);
-        self.problems = self.watch_points(now);
-        let decision = self.conclude(now, &mut live, outcome, observation, Trigger::Tick);
-        self.live = Some(live);
-        Some(decision)
+        self.zero.as_ref()?;
+        let around = self.around(now, may_wake);
+        let several = !self.further.is_empty();
+        let (mut verdict, mut problems) = (Verdict::default(), Vec::new());
+        self.each(|measure, view| {
+            if let Some(evaluation) = measure.tick(view, &around) {
+                verdict.add(view, evaluation, several);
+            }
+            problems.extend(measure.problems(now, view.spec));
+        });
+        self.problems = problems;
+        self.conclude(now, verdict, Trigger::Tick)
     }
 
-    fn watch_points(&mut self, now: Timestamp) -> Vec<Problem> {
-        let spec = &self.config.spec;
-        self.points.iter_mut().flat_map(|point| point.problems(now, spec)).collect()
-    }
-
-    fn evaluate(
-        &self,
-        now: Timestamp,
-        decider: &mut Decider,
-        may_wake: bool,
-    ) -> (Outcome, Observation) {
-        let spec = &self.config.spec;
-        let ready = self.pods.ready;
-        let Some((point, reading, signal)) = self.chosen(now) else {
-            // Nothing will ever be heard, so panic's time runs on as after a loss.
-            let mut outcome = decider.tick_lost(now, spec, ready, false);
-            outcome.reason = Reason::NoSource;
-            return (outcome, Observation::default());
-        };
-        let mut observation = self.observation(now, point, reading.as_ref(), signal);
-        let outcome = match (&reading, signal.state) {
-            _ if may_wake => decider.tick_lost(now, spec, ready, true),
-            (None, _) => {
-                let averages = point.bucket_averages(now);
-                let mut outcome = decider.tick_knative(now, spec, ready, averages);
-                if averages.is_none() && signal.state == SignalState::Lost {
-                    outcome.reason = Reason::SignalLost;
-                }
-                outcome
-            }
-            (Some(_), SignalState::Starting) => decider.tick_starting(ready),
-            (Some(_), SignalState::Lost) => decider.tick_lost(now, spec, ready, false),
-            (Some(reading), SignalState::Fresh | SignalState::Partial) => {
-                decider.tick_covered(now, spec, ready, reading)
-            }
-        };
-        observation.stable_window = spec.stable_window;
-        (outcome, observation)
+    fn around(&self, now: Timestamp, may_wake: bool) -> Around {
+        let zero_is_possible = self.least() == 0;
+        let activation_value = if zero_is_possible { self.config.zero.activation_value } else { 0 };
+        Around {
+            now,
+            ready: self.pods.ready,
+            activation_value: f64::from(activation_value),
+            wake_after: may_wake.then(|| self.wake_delay()),
+        }
     }
 
     /// A minute, spread over another one by the target's name.
@@ -325,157 +278,119 @@ impl Workload {
     }
 
     /// Whether this tick would wake the target if the engine's budget allows: it is at zero, and every
-    /// source that sees it there has been lost for long enough. Knative lets it sleep.
+    /// source that sees one of its measures there has been lost for long enough. Knative lets it sleep.
     pub(crate) fn sleeps_unheard(&self, now: Timestamp) -> bool {
         self.config.semantics == Semantics::Default
             && self.replicas == 0
-            && self.live.as_ref().is_some_and(|live| live.decider.desired() == 0)
+            && self.zero.is_some()
+            && self.measures().all(|(measure, _)| measure.desired() == Some(0))
             && self.has_wake_path()
-            && self.wake_path().all(|point| {
-                let limit = point.config().stale_after.saturating_add(self.wake_delay());
-                point.signal(now, None).age > limit
-            })
-    }
-
-    /// The points that see demand while no pod runs.
-    fn wake_path(&self) -> impl Iterator<Item = &Point> {
-        self.points.iter().filter(|point| point.config().visible_at_zero)
-    }
-
-    fn hears_wake_path(&self, now: Timestamp) -> bool {
-        self.wake_path().any(|point| {
-            matches!(point.signal(now, None).state, SignalState::Fresh | SignalState::Partial)
-        })
-    }
-
-    fn observation(
-        &self,
-        now: Timestamp,
-        point: &Point,
-        reading: Option<&Reading<'_>>,
-        signal: Signal,
-    ) -> Observation {
-        let spec = &self.config.spec;
-        let mut observation = Observation {
-            source: Some(point.config().source.clone()),
-            signal: signal.state,
-            age: signal.age,
-            fault: point.fault(),
-            stable_window: spec.stable_window,
-            panic_window: spec.panic_window,
-            missing: point.missing(),
-            ..Observation::default()
-        };
-        if let Some(reading) = reading {
-            observation.panic_window = reading.panic_window;
-            observation.covered_s = reading.stable.covered_s;
-            observation.samples_in_panic_window = reading.window.samples(reading.panic_window);
-            if reading.stable.covered_s > 0 {
-                observation.stable = Some(reading.stable.low);
-                observation.stable_high = Some(reading.stable.high);
-                observation.panic = Some(reading.panic.low);
-            }
-        } else if let Some((stable, panic)) = point.bucket_averages(now) {
-            observation.stable = Some(stable);
-            observation.stable_high = Some(stable);
-            observation.panic = Some(panic);
-        }
-        observation
+            && self.measures().any(|(measure, _)| measure.is_deaf(now, self.wake_delay()))
     }
 
     /// Evaluates because samples arrived; only a raise gives a decision.
     pub(crate) fn arrive(&mut self, now: Timestamp) -> Option<Decision> {
-        let mut live = self.live.take()?;
-        let raised = self.raise(now, &mut live.decider);
-        let decision = raised.map(|(outcome, observation)| {
-            self.conclude(now, &mut live, outcome, observation, Trigger::Arrival)
+        let before = self.measures().filter_map(|(measure, _)| measure.desired()).max()?;
+        let around = self.around(now, false);
+        let several = !self.further.is_empty();
+        let mut verdict = Verdict::default();
+        self.each(|measure, view| {
+            let raised = measure.raise(view, &around);
+            let evaluation =
+                if several { raised.or_else(|| measure.look(view, &around)) } else { raised };
+            if let Some(evaluation) = evaluation {
+                verdict.add(view, evaluation, several);
+            }
         });
-        self.live = Some(live);
-        decision
-    }
-
-    fn raise(&self, now: Timestamp, decider: &mut Decider) -> Option<(Outcome, Observation)> {
-        let (point, reading, signal) = self.chosen(now)?;
-        let reading = reading?;
-        if !matches!(signal.state, SignalState::Fresh | SignalState::Partial) {
-            return None;
-        }
-        let outcome = decider.arrive_covered(now, &self.config.spec, self.pods.ready, &reading)?;
-        Some((outcome, self.observation(now, point, Some(&reading), signal)))
+        let raises = verdict.desired().is_some_and(|desired| desired > before);
+        if raises { self.conclude(now, verdict, Trigger::Arrival) } else { None }
     }
 
     /// Bounds, the rules for zero and the gates, and the record of it all.
     fn conclude(
         &mut self,
         now: Timestamp,
-        live: &mut Live,
-        outcome: Outcome,
-        observation: Observation,
+        mut verdict: Verdict,
         trigger: Trigger,
-    ) -> Decision {
+    ) -> Option<Decision> {
         let config = self.config.clone();
-        let spec = &config.spec;
-        let mut stages = outcome.stages;
-        let wanted = self.kept_unheard(outcome.wants.is_some(), outcome.desired);
-        push_stage(&mut stages, Stage::Knowledge, outcome.desired, wanted, || {
-            format!("nothing is lowered without data: keeps {wanted}")
-        });
-        let bounded = bounds::apply(
-            spec,
-            config.bounds,
-            config.semantics,
-            live.zero.is_initialised(),
-            wanted,
-        );
-        stages.extend(bounded.stages);
-        let mut reason = bounded.reason.unwrap_or(outcome.reason);
-        let mut pods = bounded.pods;
-        if pods < 0 {
-            pods = self.replicas;
-        } else {
-            let min_ready = self.min_ready(live.zero.is_initialised());
-            // What is only kept for lack of data does not count as wanted.
-            let wished = if wanted == outcome.desired {
-                pods
-            } else {
-                outcome.desired.max(config.bounds.min)
-            };
-            live.zero.observe(now, wished, self.pods.ready, min_ready, spec.stable_window);
-            if pods == 0 {
-                (pods, reason) = live.zero.to_zero(now, &self.zero_inputs(now));
-                if pods != 0 {
-                    stages.push(StageRecord {
-                        stage: Stage::Zero,
-                        before: 0,
-                        after: pods,
-                        rule: zero_rule(reason).to_owned(),
-                    });
-                }
-            }
-        }
-        if reason == Reason::NoWakePath && !self.has_wake_path() {
-            self.problems.push(no_wake_path());
-        }
-        if reason == Reason::StableDemand && pods == self.replicas {
+        let mut winner = verdict.winner.take()?;
+        let spec = config.measures().nth(verdict.winner_at())?.spec;
+        let stages = std::mem::take(&mut winner.outcome.stages);
+        let settled = self.settle(now, &winner.outcome, verdict.unheard, stages)?;
+        let mut reason = settled.reason;
+        if reason == Reason::StableDemand && settled.pods == self.replicas {
             reason = Reason::Steady;
         }
-        Decision {
+        self.report_floor(reason);
+        Some(Decision {
             at: now,
             trigger,
             semantics: config.semantics,
             metric: spec.metric,
             target: spec.target,
             ready: self.pods.ready,
-            observation,
-            wants: outcome.wants,
-            stages,
-            panic_mode: live.decider.panic_mode().record(spec.stable_window),
-            desired: outcome.desired,
-            bounded: pods,
+            observation: winner.observation,
+            wants: winner.outcome.wants,
+            stages: settled.stages,
+            panic_mode: winner.panic_mode,
+            desired: winner.outcome.desired,
+            bounded: settled.pods,
             replicas: self.replicas,
-            excess_burst_capacity: outcome.excess_burst_capacity,
+            excess_burst_capacity: winner.outcome.excess_burst_capacity,
             reason,
-            gate: self.gate(pods),
+            gate: self.gate(settled.pods),
+            measures: verdict.into_records(),
+        })
+    }
+
+    /// From what is desired to the replicas to have; `unheard` is why a measure is not heard, if one is
+    /// not.
+    fn settle(
+        &mut self,
+        now: Timestamp,
+        outcome: &Outcome,
+        unheard: Option<Reason>,
+        mut stages: Vec<StageRecord>,
+    ) -> Option<Settled> {
+        let config = self.config.clone();
+        let initialised = self.zero.as_ref()?.is_initialised();
+        let wanted = self.kept_unheard(unheard.is_none(), outcome.desired);
+        push_stage(&mut stages, Stage::Knowledge, outcome.desired, wanted, || {
+            format!("nothing is lowered without data: keeps {wanted}")
+        });
+        let kept = wanted != outcome.desired;
+        let decided = unheard.filter(|_| kept).unwrap_or(outcome.reason);
+        let bounded =
+            bounds::apply(&config.spec, config.bounds, config.semantics, initialised, wanted);
+        stages.extend(bounded.stages);
+        let mut settled =
+            Settled { pods: bounded.pods, reason: bounded.reason.unwrap_or(decided), stages };
+        if settled.pods < 0 {
+            settled.pods = self.replicas;
+            return Some(settled);
+        }
+        // What is only kept for lack of data does not count as wanted.
+        let wished = if kept { outcome.desired.max(config.bounds.min) } else { settled.pods };
+        let (ready, min_ready) = (self.pods.ready, self.min_ready(initialised));
+        let inputs = self.zero_inputs(now, &config);
+        let zero = self.zero.as_mut()?;
+        zero.observe(now, wished, ready, min_ready, config.spec.stable_window);
+        if settled.pods == 0 {
+            (settled.pods, settled.reason) = zero.to_zero(now, &inputs);
+            push_stage(&mut settled.stages, Stage::Zero, 0, settled.pods, || {
+                zero_rule(settled.reason).to_owned()
+            });
+        }
+        Some(settled)
+    }
+
+    /// Says what keeps the last replica, where the user can do something about it.
+    fn report_floor(&mut self, reason: Reason) {
+        if reason == Reason::NoWakePath && !self.has_wake_path() {
+            self.problems.push(no_wake_path());
+        } else if reason == Reason::WaitingUnknown {
+            self.problems.push(waiting_unknown());
         }
     }
 
@@ -503,17 +418,17 @@ impl Workload {
         }
     }
 
-    fn zero_inputs(&self, now: Timestamp) -> ZeroInputs<'_> {
-        let config = &*self.config;
-        let counts_items =
-            matches!(config.spec.metric, ScalingMetric::Events | ScalingMetric::Backlog);
-        let waiting = self.chosen(now).map_or(0.0, |(point, _, _)| point.newest_value());
+    fn zero_inputs<'a>(&self, now: Timestamp, config: &'a TargetConfig) -> ZeroInputs<'a> {
+        let activation_value = f64::from(config.zero.activation_value);
         ZeroInputs {
             config: &config.zero,
             stable_window: config.spec.stable_window,
             has_wake_path: self.has_wake_path(),
-            wake_path_heard: self.hears_wake_path(now),
-            nothing_waits: !counts_items || waiting <= f64::from(config.zero.activation_value),
+            wake_path_heard: self.measures().all(|(measure, _)| measure.hears_wake_path(now)),
+            sees_waiting: self.sees_waiting(),
+            nothing_waits: self
+                .measures()
+                .all(|(measure, view)| measure.nothing_waits(now, view.spec, activation_value)),
             replicas: self.replicas,
         }
     }
@@ -580,14 +495,12 @@ impl Workload {
     }
 
     pub(crate) fn sample_counts(&self) -> SampleCounts {
-        self.points.iter().fold(SampleCounts::default(), |sum, point| {
-            let counts = point.counts();
-            SampleCounts {
-                recorded: sum.recorded + counts.recorded,
-                heartbeat: sum.heartbeat + counts.heartbeat,
-                late: sum.late + counts.late,
-                invalid: sum.invalid + counts.invalid,
-            }
+        let counts = self.measures().flat_map(|(measure, _)| measure.counts());
+        counts.fold(SampleCounts::default(), |sum, counts| SampleCounts {
+            recorded: sum.recorded + counts.recorded,
+            heartbeat: sum.heartbeat + counts.heartbeat,
+            late: sum.late + counts.late,
+            invalid: sum.invalid + counts.invalid,
         })
     }
 
@@ -606,12 +519,40 @@ impl Workload {
     }
 }
 
-fn make_points(now: Timestamp, config: &TargetConfig) -> Vec<Point> {
-    config
-        .points
-        .iter()
-        .map(|point| Point::new(now, point.clone(), &config.spec, config.semantics))
-        .collect()
+/// A wish within all bounds.
+struct Settled {
+    pods: i32,
+    reason: Reason,
+    stages: Vec<StageRecord>,
+}
+
+/// The measures of a configuration. Of those that are `known` the ones that stay are kept: the same name
+/// of the same metric, else the same metric.
+fn make_measures(
+    now: Timestamp,
+    config: &TargetConfig,
+    mut known: Vec<(MeasureView<'_>, Measure)>,
+) -> (Measure, Vec<Measure>) {
+    let mut make = |view: MeasureView<'_>| {
+        let same = |(old, _): &(MeasureView<'_>, Measure)| {
+            old.spec.metric == view.spec.metric && old.name == view.name
+        };
+        let alike = |(old, _): &(MeasureView<'_>, Measure)| {
+            old.spec.metric == view.spec.metric
+                && config.measures().all(|other| other.name != old.name)
+        };
+        let kept = known.iter().position(same).or_else(|| known.iter().position(alike));
+        match kept {
+            Some(position) => {
+                let (_, mut measure) = known.swap_remove(position);
+                measure.rewire(now, view, config.semantics);
+                measure
+            }
+            None => Measure::new(now, view, config.semantics),
+        }
+    };
+    let first = make(config.first());
+    (first, config.measures().skip(1).map(&mut make).collect())
 }
 
 /// Whether raising or lowering was not allowed before and is now.
@@ -625,6 +566,7 @@ fn resumes(old: &TargetConfig, new: &TargetConfig) -> bool {
 fn zero_rule(reason: Reason) -> &'static str {
     match reason {
         Reason::NoWakePath => "nothing would wake it from zero: one replica stays",
+        Reason::WaitingUnknown => "nothing shows what still waits: one replica stays",
         Reason::ScaleToZeroDisabled => "enable-scale-to-zero is false: one replica stays",
         _ => "idle, but not yet for the stable window and the last pod's retention",
     }
@@ -637,6 +579,16 @@ fn no_wake_path() -> Problem {
         why: "zero replicas are allowed, but no source sees demand while no pod runs".to_owned(),
         fallback: "one replica stays; use a source with visibleAtZero, or set min-scale to 1"
             .to_owned(),
+    }
+}
+
+fn waiting_unknown() -> Problem {
+    Problem {
+        code: ProblemCode::WaitingUnknown,
+        key: "min-scale".to_owned(),
+        why: "zero replicas are allowed, but no source shows what still waits when nothing arrives"
+            .to_owned(),
+        fallback: "one replica stays; name a companion, or set min-scale to 1".to_owned(),
     }
 }
 

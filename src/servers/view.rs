@@ -272,6 +272,7 @@ struct PointBody {
     stale_after_seconds: f64,
     range_seconds: Option<f64>,
     visible_at_zero: bool,
+    share: &'static str,
 }
 
 impl ConfigurationBody {
@@ -287,6 +288,7 @@ impl ConfigurationBody {
             stale_after_seconds: point.stale_after.as_secs_f64(),
             range_seconds: point.range.as_ref().map(Duration::as_secs_f64),
             visible_at_zero: point.visible_at_zero,
+            share: point.share.as_str(),
         });
         Self {
             managed: config.consent == Consent::Managed,

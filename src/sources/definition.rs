@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::core::duration::GoDuration;
-use crate::core::source::{SCRAPE, SourceFacts, SourceName};
+use crate::core::source::{SCRAPE, Share, SourceFacts, SourceName};
 use crate::core::spec::ScalingMetric;
 
 use super::selector;
@@ -69,6 +69,8 @@ pub struct SourceDefinition {
     pub absent: Absent,
     /// Whether demand shows while the target has no pod.
     pub visible_at_zero: bool,
+    /// Whether it sees the whole load of a workload or a part of it.
+    pub share: Share,
 }
 
 /// A Prometheus server and how to speak to it.
@@ -217,6 +219,7 @@ impl SourceDefinition {
                 Form::Gauge | Form::Counter => None,
             },
             visible_at_zero: self.visible_at_zero,
+            share: self.share,
             selectable_labels: self.matching.selectable.clone(),
         }
     }
@@ -312,6 +315,9 @@ struct Wire {
     /// Whether the source still sees demand while the workload has no pod.
     #[serde(default)]
     visible_at_zero: bool,
+    /// Whether the source sees the whole load, or a part that is summed with the other additive sources.
+    #[serde(default)]
+    share: WireShare,
 }
 
 /// A Prometheus server.
@@ -398,6 +404,18 @@ enum WireAbsent {
     Zero,
 }
 
+/// How the source relates to the other sources of a measure.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Share")]
+enum WireShare {
+    /// It sees the whole load; the first such source that is heard is used.
+    #[default]
+    Exclusive,
+    /// It sees a part of the load; all such sources of a measure are summed.
+    Additive,
+}
+
 /// The key that is wrong and why.
 type Complaint = (&'static str, String);
 
@@ -440,6 +458,10 @@ impl Wire {
             matching,
             absent,
             visible_at_zero: self.visible_at_zero,
+            share: match self.share {
+                WireShare::Exclusive => Share::Exclusive,
+                WireShare::Additive => Share::Additive,
+            },
         };
         let spacing = definition.spacing();
         definition.stale_after = self.stale_after.map_or(spacing * 5 / 2, |span| span.0);

@@ -15,7 +15,7 @@ use podswell::core::decider::covered::Reading;
 use podswell::core::engine::Engine;
 use podswell::core::event::{Event, Reading as SampleReading, Sample};
 use podswell::core::policy::Consent;
-use podswell::core::source::PointConfig;
+use podswell::core::source::{PointConfig, Share};
 use podswell::core::spec::{Aggregation, ScalerSpec};
 use podswell::core::target::{PodCounts, TargetId};
 use podswell::core::window::buckets::BucketWindow;
@@ -34,6 +34,7 @@ fn point() -> PointConfig {
         stale_after: Duration::from_millis(2500),
         range: None,
         visible_at_zero: false,
+        share: Share::Exclusive,
     }
 }
 

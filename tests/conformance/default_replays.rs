@@ -6,7 +6,7 @@ use podswell::core::Timestamp;
 use podswell::core::decider::Decider;
 use podswell::core::decider::covered::{Reading, over_alone};
 use podswell::core::decision::SignalState;
-use podswell::core::source::PointConfig;
+use podswell::core::source::{PointConfig, Share};
 use podswell::core::spec::ScalerSpec;
 use podswell::core::window::covered::CoveredSeconds;
 use serde_json::Value;
@@ -59,6 +59,7 @@ impl Run {
                 stale_after,
                 range: None,
                 visible_at_zero: true,
+                share: Share::Exclusive,
             },
             created,
             spec,

@@ -10,7 +10,7 @@ use podswell::core::decision::{Decision, TargetStatus};
 use podswell::core::engine::{Engine, Published};
 use podswell::core::event::{Action, Event, Notice, Reading, Sample, WriteOutcome};
 use podswell::core::policy::Consent;
-use podswell::core::source::PointConfig;
+use podswell::core::source::{PointConfig, Share};
 use podswell::core::target::{PodCounts, TargetId};
 
 /// 2023-11-14T22:13:20Z, a whole second.
@@ -64,6 +64,7 @@ pub(crate) fn point(name: &str, interval_s: u64) -> PointConfig {
         stale_after: Duration::from_millis(interval_s * 2500),
         range: None,
         visible_at_zero: false,
+        share: Share::Exclusive,
     }
 }
 

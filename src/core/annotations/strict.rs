@@ -139,6 +139,15 @@ fn check_own_keys(annotations: &mut Annotations) {
         let valid = number::parse_i32(value).is_ok_and(|limit| limit >= 0);
         (!valid).then(|| format!("{} is not an integer in 0 ..= 2147483647", shown(value)))
     });
+    annotations.check(&keys::DRAIN_TIME, |value| {
+        let allowed = GoDuration::from_secs(1)..=GoDuration::from_secs(3600);
+        let valid = GoDuration::parse(value).is_ok_and(|span| allowed.contains(&span));
+        (!valid).then(|| format!("{} is not a duration within 1s and 1h", shown(value)))
+    });
+    annotations.check(&keys::ACTIVATION_VALUE, |value| {
+        let valid = number::parse_i32(value).is_ok_and(|items| items >= 0);
+        (!valid).then(|| format!("{} is not an integer in 0 ..= 2147483647", shown(value)))
+    });
     annotations.check(&keys::COMPAT, |value| {
         let known = matches!(value, "knative" | "default");
         (!known).then(|| format!("{} is neither knative nor default", shown(value)))

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::super::Timestamp;
-use super::super::decision::{Reason, Stage};
+use super::super::decision::{Reason, Stage, StageRecord, Wants};
 use super::super::source::PointConfig;
 use super::super::spec::{Aggregation, ScalerSpec, ScalingMetric};
 use super::super::window::covered::{CoveredAverage, CoveredSeconds};
@@ -23,11 +23,24 @@ const DEVIATIONS: f64 = 3.0;
 /// Samples in the panic window from which on its average is believed as it is.
 const SAMPLES_FOR_PANIC: u32 = 3;
 
-/// What the window of a measurement point says at a moment.
-#[derive(Clone, Copy, Debug)]
+/// What waits besides the load that a window averages, as a load: newest waiting items over the time in
+/// which they are to be worked off.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Waiting {
+    /// What was seen, per second.
+    pub low: f64,
+    /// The most that it may be, per second.
+    pub high: f64,
+    /// What two samples in a row agree on, per second: the part that is no single sample's mistake.
+    pub sure: f64,
+}
+
+/// What the windows of a measure say at a moment.
+#[derive(Clone, Debug)]
 pub struct Reading<'a> {
-    /// The window.
-    pub window: &'a CoveredSeconds,
+    window: &'a CoveredSeconds,
+    /// The windows of the other parts, where several sources see a part of the load each.
+    parts: Vec<&'a CoveredSeconds>,
     /// Over the stable window.
     pub stable: CoveredAverage,
     /// Over the effective panic window.
@@ -36,6 +49,12 @@ pub struct Reading<'a> {
     pub panic_window: Duration,
     /// What each sample is a mean over: the source's range or its interval.
     pub sample_span: Duration,
+    /// What has to be carried besides the averages.
+    pub waiting: Waiting,
+    /// Whether a part of the load is not known at all, so that no upper end holds.
+    pub lacks_part: bool,
+    /// Where all that was seen counts as none: the value up to which it does.
+    pub none_up_to: Option<f64>,
 }
 
 /// The panic window that a point can fill: the configured one, its interval or its range in whole
@@ -65,16 +84,110 @@ impl<'a> Reading<'a> {
         };
         Self {
             window,
+            parts: Vec::new(),
             stable,
             panic,
             panic_window,
             sample_span: point.range.unwrap_or(point.interval),
+            waiting: Waiting::default(),
+            lacks_part: false,
+            none_up_to: None,
         }
+    }
+
+    /// The reading of a whole of which `self` and `other` are parts: averages are summed, and known is what
+    /// both parts know.
+    #[must_use]
+    pub fn plus(mut self, other: Self) -> Self {
+        self.stable = sum_of(self.stable, other.stable);
+        self.panic = sum_of(self.panic, other.panic);
+        self.panic_window = self.panic_window.max(other.panic_window);
+        self.sample_span = self.sample_span.max(other.sample_span);
+        self.lacks_part |= other.lacks_part;
+        self.parts.push(other.window);
+        self.parts.extend(other.parts);
+        self
+    }
+
+    fn windows(&self) -> impl Iterator<Item = &'a CoveredSeconds> + '_ {
+        std::iter::once(self.window).chain(self.parts.iter().copied())
+    }
+
+    /// How many recorded samples lie in the last `window`: of each part at least so many.
+    pub fn samples(&self, window: Duration) -> u32 {
+        self.windows().map(|part| part.samples(window)).min().unwrap_or(0)
+    }
+
+    /// The `nth` newest sample's ends, summed over all parts; `None` where a part has not so many.
+    pub fn newest(&self, nth: usize) -> Option<(f64, f64)> {
+        self.windows().try_fold((0.0, 0.0), |(low, high), part| {
+            let sample = part.newest_samples().nth(nth)?;
+            Some((low + sample.low, high + sample.high))
+        })
+    }
+
+    /// Whether the two newest samples of each part are not more than its longest gap apart.
+    fn newest_are_close(&self) -> bool {
+        self.windows().all(|part| {
+            let mut newest = part.newest_samples();
+            let cap = Duration::from_secs(part.cap_s().unsigned_abs());
+            match (newest.next(), newest.next()) {
+                (Some(last), Some(before)) => last.t <= later(before.t, cap),
+                _ => false,
+            }
+        })
+    }
+
+    fn two_in_a_row(&self, spec: &ScalerSpec, ready: f64) -> bool {
+        let over = if self.parts.is_empty() {
+            // Judged when they were recorded, by the pods that were ready then.
+            let mut newest = self.window.newest_samples();
+            newest.next().is_some_and(|last| last.over)
+                && newest.next().is_some_and(|before| before.over)
+        } else {
+            let over = |nth| {
+                self.newest(nth)
+                    .is_some_and(|(low, _)| want(low, spec.target) / ready >= spec.panic_threshold)
+            };
+            over(0) && over(1)
+        };
+        over && self.newest_are_close()
+    }
+
+    /// The unlimited demands.
+    pub fn wants(&self, spec: &ScalerSpec) -> Wants {
+        Wants {
+            stable: want(self.stable_low(), spec.target),
+            panic: want(self.panic_low(), spec.target),
+        }
+    }
+
+    /// The load of the stable window with what waits, as far as it was seen; 0 where that counts as
+    /// none.
+    fn stable_low(&self) -> f64 {
+        if self.none_up_to.is_some() { 0.0 } else { self.stable.low + self.waiting.low }
+    }
+
+    fn stable_high(&self) -> f64 {
+        if self.none_up_to.is_some() { 0.0 } else { self.stable.high + self.waiting.high }
+    }
+
+    fn panic_low(&self) -> f64 {
+        if self.none_up_to.is_some() { 0.0 } else { self.panic.low + self.waiting.low }
+    }
+}
+
+/// The sum of two parts' means; covered is what both cover.
+fn sum_of(one: CoveredAverage, other: CoveredAverage) -> CoveredAverage {
+    CoveredAverage {
+        low: one.low + other.low,
+        high: one.high + other.high,
+        covered_s: one.covered_s.min(other.covered_s),
     }
 }
 
 fn demand_of(spec: &ScalerSpec, pods: f64, reading: &Reading<'_>) -> Demand {
-    Demand::new(spec, pods, reading.stable.low, reading.panic.low, saturating_i32)
+    Demand::new(spec, pods, reading.stable_low(), reading.panic_low(), saturating_i32)
 }
 
 /// Whether one sample alone asks for panic: `ceil(low / target)` against `ready` pods.
@@ -87,20 +200,9 @@ fn over_threshold(spec: &ScalerSpec, ready: f64, demand: &Demand, reading: &Read
     if demand.wants.panic / ready < spec.panic_threshold {
         return false;
     }
-    reading.window.samples(reading.panic_window) >= SAMPLES_FOR_PANIC
-        || two_in_a_row(reading.window)
+    reading.samples(reading.panic_window) >= SAMPLES_FOR_PANIC
+        || reading.two_in_a_row(spec, ready)
         || beyond_chance(spec, ready, reading)
-}
-
-fn two_in_a_row(window: &CoveredSeconds) -> bool {
-    let mut newest = window.newest_samples();
-    match (newest.next(), newest.next()) {
-        (Some(last), Some(before)) => {
-            let cap = Duration::from_secs(window.cap_s().unsigned_abs());
-            last.over && before.over && last.t <= later(before.t, cap)
-        }
-        _ => false,
-    }
 }
 
 /// Whether the panic average less three standard deviations of a Poisson process is still over.
@@ -114,7 +216,7 @@ fn beyond_chance(spec: &ScalerSpec, ready: f64, reading: &Reading<'_>) -> bool {
         ScalingMetric::Backlog => return false,
     };
     let sure = (x - DEVIATIONS * deviation).max(0.0);
-    want(sure, spec.target) / ready >= spec.panic_threshold
+    want(sure + reading.waiting.sure, spec.target) / ready >= spec.panic_threshold
 }
 
 impl Decider {
@@ -179,7 +281,9 @@ impl Decider {
         }
         self.desired = desired;
         let mut reason = reason_of(&demand, held, held, self.panic.is_on());
-        let mut stages = demand_stages(spec, &demand);
+        let mut stages = Vec::new();
+        push_dormant(&mut stages, spec, reading);
+        stages.extend(demand_stages(spec, &demand));
         push_stage(&mut stages, Stage::Panic, demand.stable, held, || panic_rule(&demand, held));
         push_stage(&mut stages, Stage::Knowledge, held, known, || {
             knowledge_rule(known_reason, known, reading, spec)
@@ -254,7 +358,10 @@ impl Decider {
         held: i32,
         reading: &Reading<'_>,
     ) -> (i32, bool, Reason) {
-        let wanted_by_high = want(reading.stable.high, spec.target);
+        let wanted_by_high = want(reading.stable_high(), spec.target);
+        if reading.lacks_part {
+            return (held.max(self.desired), false, Reason::SignalPartial);
+        }
         let keep = activation_scale(spec, wanted_by_high, saturating_i32(wanted_by_high));
         let lower = held.max(self.desired.min(keep));
         let allowed = self.is_covered(now, spec, keep, reading)
@@ -282,30 +389,38 @@ impl Decider {
     }
 }
 
+/// Records that what is seen counts as none.
+fn push_dormant(stages: &mut Vec<StageRecord>, spec: &ScalerSpec, reading: &Reading<'_>) {
+    if reading.none_up_to.is_some() {
+        let seen = want(reading.stable.low + reading.waiting.low, spec.target);
+        push_stage(stages, Stage::Demand, saturating_i32(seen), 0, || {
+            "what is seen is not above activation-value and counts as none".to_owned()
+        });
+    }
+}
+
 /// Where few samples fill the stable window, each of the newest ones must ask for no more than `lower`.
 fn samples_agree(spec: &ScalerSpec, lower: i32, reading: &Reading<'_>) -> bool {
     let needed: u32 = if lower == 0 { 3 } else { 2 };
-    if reading.window.samples(spec.stable_window) >= needed {
-        return true;
-    }
-    let agreeing = reading
-        .window
-        .newest_samples()
-        .take(needed as usize)
-        .filter(|sample| want(sample.high, spec.target) <= f64::from(lower))
-        .count();
-    agreeing == needed as usize
+    let agrees = |high: f64| match reading.none_up_to {
+        Some(limit) => high <= limit,
+        None => want(high + reading.waiting.high, spec.target) <= f64::from(lower),
+    };
+    reading.samples(spec.stable_window) >= needed
+        || (0..needed as usize).all(|nth| reading.newest(nth).is_some_and(|(_, high)| agrees(high)))
 }
 
 fn knowledge_rule(reason: Reason, pods: i32, reading: &Reading<'_>, spec: &ScalerSpec) -> String {
-    if reason == Reason::SignalPartial {
-        format!("what is missing may be as much as {} in all: keeps {pods}", reading.stable.high)
+    if reading.lacks_part {
+        format!("a part of the load is not known: keeps {pods}")
+    } else if reason == Reason::SignalPartial {
+        format!("what is missing may be as much as {} in all: keeps {pods}", reading.stable_high())
     } else {
         format!(
             "{} of {} s covered, {} samples: too little to lower, keeps {pods}",
             reading.stable.covered_s,
             spec.stable_window.as_secs(),
-            reading.window.samples(spec.stable_window)
+            reading.samples(spec.stable_window)
         )
     }
 }

@@ -42,6 +42,8 @@ pub struct ZeroInputs<'a> {
     pub has_wake_path: bool,
     /// Whether that something is heard now; nothing goes to zero that could not be woken at once.
     pub wake_path_heard: bool,
+    /// Whether something shows what waits; always true where nothing can wait.
+    pub sees_waiting: bool,
     /// Whether the newest sample shows no work at all; always true where windows alone decide.
     pub nothing_waits: bool,
     /// `spec.replicas`.
@@ -67,9 +69,11 @@ impl ZeroState {
     }
 
     /// The fewest replicas that the target may have: 0 where zero is possible at all.
-    pub fn floor(config: &ZeroConfig, has_wake_path: bool) -> (i32, Reason) {
+    pub fn floor(config: &ZeroConfig, has_wake_path: bool, sees_waiting: bool) -> (i32, Reason) {
         if !has_wake_path {
             (1, Reason::NoWakePath)
+        } else if !sees_waiting {
+            (1, Reason::WaitingUnknown)
         } else if !config.enabled {
             (1, Reason::ScaleToZeroDisabled)
         } else {
@@ -79,7 +83,7 @@ impl ZeroState {
 
     /// What becomes of a wish for zero pods at `now`: the replicas to have and why.
     pub fn to_zero(&self, now: Timestamp, inputs: &ZeroInputs<'_>) -> (i32, Reason) {
-        let (floor, reason) = Self::floor(inputs.config, inputs.has_wake_path);
+        let (floor, reason) = Self::floor(inputs.config, inputs.has_wake_path, inputs.sees_waiting);
         if floor > 0 || inputs.replicas == 0 {
             return (floor, reason);
         }

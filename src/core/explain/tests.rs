@@ -4,7 +4,7 @@ use super::*;
 use crate::core::config::TargetConfig;
 use crate::core::decision::{PanicRecord, Stage, StageRecord, Trigger, Wants, WriteRecord};
 use crate::core::event::{Rival, SourceFault};
-use crate::core::source::PointConfig;
+use crate::core::source::{PointConfig, Share};
 use crate::core::spec::{ScaleBounds, Semantics};
 use crate::core::target::{PodCounts, TargetId};
 
@@ -19,6 +19,7 @@ fn config() -> TargetConfig {
         stale_after: Duration::from_millis(2500),
         range: None,
         visible_at_zero: false,
+        share: Share::Exclusive,
     };
     TargetConfig {
         consent: Consent::Managed,
@@ -43,6 +44,7 @@ fn steady() -> TargetStatus {
         covered_s: 60,
         samples_in_panic_window: 6,
         missing: 0,
+        waiting: None,
     };
     let decision = Decision {
         at: at(0),

@@ -1,18 +1,16 @@
 //! Where a target is measured: the ordered list of its points, and what the sources need to know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Inputs, measurable};
+use super::Inputs;
+use super::measures::{MOST_ITEMS, Wish, Wishes};
 use crate::core::annotations::Annotations;
-use crate::core::keys;
+use crate::core::keys::{self, Key};
 use crate::core::problem::{Problem, ProblemCode};
-use crate::core::source::{PointConfig, SCRAPE, ScrapeSpec, SourceFacts, SourceName};
+use crate::core::source::{PointConfig, SCRAPE, ScrapeSpec, Share, SourceFacts, SourceName};
 use crate::core::spec::ScalingMetric;
 use crate::core::text::{escaped, nearest, shown};
-
-/// The most sources of one target, and the most labels that choose its series.
-const MOST_ITEMS: usize = 8;
 
 /// The longest label value, in bytes.
 const MOST_LABEL_BYTES: usize = 256;
@@ -23,75 +21,319 @@ const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 /// After how long without a round the pods' signal is lost: 2.5 rounds.
 const SCRAPE_STALE_AFTER: Duration = Duration::from_millis(2500);
 
+/// The usable points of one measure, most preferred first.
+#[derive(Debug, Default)]
+pub(super) struct MeasuredPoints {
+    pub(super) points: Vec<PointConfig>,
+    pub(super) companion: Vec<PointConfig>,
+}
+
 /// What can be measured.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
-    /// The usable points, most preferred first.
-    pub(super) points: Vec<PointConfig>,
-    /// The named sources among them.
+    /// For each wish, in the same order.
+    pub(super) measures: Vec<MeasuredPoints>,
+    /// The named sources among all points, each once.
     pub(super) sources: Vec<SourceName>,
     /// Label values that choose the target's series.
     pub(super) source_match: BTreeMap<String, String>,
     /// How pods are scraped, if that is one of the points.
     pub(super) scrape: Option<ScrapeSpec>,
+    /// What they are scraped for.
+    pub(super) scrape_metric: Option<ScalingMetric>,
 }
 
-/// Resolves `podswell.dev/source`, `source-match` and `scrape`. A point that cannot give the metric is
-/// reported and left out; nothing is guessed.
+impl Measured {
+    /// The points of all measures and companions.
+    pub(super) fn all_points(&self) -> impl Iterator<Item = &PointConfig> {
+        self.measures.iter().flat_map(|one| one.points.iter().chain(&one.companion))
+    }
+}
+
+/// What is known while the points of all measures are resolved.
+struct Resolver<'a, 'b> {
+    inputs: &'b Inputs<'a>,
+    read: &'b mut Annotations,
+    wishes: &'b Wishes,
+    /// The names of `podswell.dev/source`, or scraping.
+    names: Vec<String>,
+    /// Which of them no measure takes, so far.
+    untaken: Vec<String>,
+    scrape: Option<ScrapeSpec>,
+    labels: BTreeMap<String, String>,
+    labels_are_valid: bool,
+    stable_window: Duration,
+    measured: Measured,
+}
+
+/// Resolves `podswell.dev/source`, `source-match` and `scrape` for each wish. A point that cannot give the
+/// metric is reported and left out; nothing is guessed.
 pub(super) fn resolve(
     inputs: &Inputs<'_>,
     read: &mut Annotations,
-    metric: ScalingMetric,
+    wishes: &Wishes,
     stable_window: Duration,
 ) -> Measured {
-    let mut measured = Measured::default();
-    if !measurable(read, metric) {
-        return measured;
+    if wishes.list.iter().all(|wish| !wish.measurable) {
+        let measures = wishes.list.iter().map(|_| MeasuredPoints::default()).collect();
+        return Measured { measures, ..Measured::default() };
     }
-    let scrape = scrape(inputs, read, metric);
+    let scrape = scrape(inputs, read, wishes);
     let names = names(read);
     let (labels, labels_are_valid) = labels(read);
-    for name in &names {
-        let point = if name == SCRAPE {
-            scrape_point(scrape.as_ref(), read)
-        } else if labels_are_valid {
-            named_point(inputs, read, name, metric, stable_window)
-                .filter(|facts| labels_are_listed(read, facts, &labels))
-                .map(|facts| PointConfig {
-                    source: facts.name.clone(),
-                    interval: facts.interval,
-                    stale_after: facts.stale_after,
-                    range: facts.range,
-                    visible_at_zero: facts.visible_at_zero,
-                })
-        } else {
-            None
-        };
-        let Some(point) = point else { continue };
-        if &*point.source == SCRAPE {
-            measured.scrape.clone_from(&scrape);
-        } else {
-            measured.sources.push(point.source.clone());
+    let mut resolver = Resolver {
+        inputs,
+        read,
+        wishes,
+        untaken: names.clone(),
+        names,
+        scrape,
+        labels,
+        labels_are_valid,
+        stable_window,
+        measured: Measured::default(),
+    };
+    for wish in &wishes.list {
+        let points = resolver.points_of(wish);
+        resolver.measured.measures.push(points);
+    }
+    resolver.finish()
+}
+
+impl<'a> Resolver<'a, '_> {
+    fn points_of(&mut self, wish: &Wish) -> MeasuredPoints {
+        if !wish.measurable {
+            return MeasuredPoints::default();
         }
-        measured.points.push(point);
+        let key = if wish.sources.is_some() { self.wishes.key } else { &keys::SOURCE };
+        let names = wish.sources.clone().unwrap_or_else(|| self.names.clone());
+        let points: Vec<_> =
+            names.iter().filter_map(|name| self.point(name, wish, wish.metric, key)).collect();
+        let companion: Vec<_> = wish
+            .companion
+            .iter()
+            .filter_map(|name| self.point(name, wish, ScalingMetric::Backlog, self.wishes.key))
+            .collect();
+        if points.is_empty() {
+            self.report_no_source(wish, names.is_empty());
+        }
+        if companion.is_empty() && !wish.companion.is_empty() {
+            self.report_no_source(wish, false);
+        }
+        MeasuredPoints { points, companion }
     }
-    if !measured.sources.is_empty() {
-        measured.source_match = labels;
-    }
-    report_unused_scrape(read, &names);
-    if measured.points.is_empty() {
-        read.report(Problem {
+
+    fn report_no_source(&mut self, wish: &Wish, nothing_named: bool) {
+        let listed = self.wishes.are_listed();
+        let why = if nothing_named {
+            "neither a source nor a scrape configuration says where the load is read".to_owned()
+        } else {
+            "none of the sources can be used".to_owned()
+        };
+        self.read.report(Problem {
             code: ProblemCode::NoSource,
-            key: keys::SOURCE.annotation(),
-            why: if names.is_empty() {
-                "neither a source nor a scrape configuration says where the load is read".to_owned()
+            key: if listed { keys::MEASURES } else { keys::SOURCE }.annotation(),
+            why: if listed { format!("{}: {why}", wish.name) } else { why },
+            fallback: if listed {
+                "nothing is lowered"
             } else {
-                "none of the sources can be used".to_owned()
-            },
-            fallback: "nothing is measured, replicas stay".to_owned(),
+                "nothing is measured, replicas stay"
+            }
+            .to_owned(),
         });
     }
-    measured
+
+    /// The point `name` for a measure of `metric`, if it can give that.
+    fn point(
+        &mut self,
+        name: &str,
+        wish: &Wish,
+        metric: ScalingMetric,
+        key: &Key,
+    ) -> Option<PointConfig> {
+        // A source that all measures may take is taken by those whose metric it gives.
+        let shared = self.wishes.are_listed() && wish.sources.is_none() && *key == keys::SOURCE;
+        if shared && !self.gives(name, metric) {
+            return None;
+        }
+        self.untaken.retain(|untaken| untaken != name);
+        let point = if name == SCRAPE {
+            self.scrape_point(metric, key)
+        } else if self.labels_are_valid {
+            self.named_point(name, metric, key)
+                .filter(|facts| self.labels_are_listed(facts))
+                .map(point_of)
+        } else {
+            None
+        }?;
+        if name == SCRAPE {
+            self.measured.scrape.clone_from(&self.scrape);
+            self.measured.scrape_metric = Some(metric);
+        } else if !self.measured.sources.contains(&point.source) {
+            self.measured.sources.push(point.source.clone());
+        }
+        Some(point)
+    }
+
+    /// Whether a source is worth a try for `metric`; one that does not exist is, once.
+    fn gives(&self, name: &str, metric: ScalingMetric) -> bool {
+        let free = self.untaken.iter().any(|untaken| untaken == name);
+        match self.inputs.sources.get(name) {
+            Some(facts) => facts.kind == metric,
+            None if name == SCRAPE => {
+                let fits = self.scrape.as_ref().is_none_or(|spec| spec.format.measures(metric));
+                fits && free
+            }
+            None => free,
+        }
+    }
+
+    fn scrape_point(&mut self, metric: ScalingMetric, key: &Key) -> Option<PointConfig> {
+        if self.scrape.is_none() && self.read.get(&keys::SCRAPE).is_none() {
+            self.skip(
+                ProblemCode::UnknownSource,
+                key,
+                format!("{SCRAPE} needs {}", keys::SCRAPE.annotation()),
+            );
+        }
+        let spec = self.scrape.as_ref()?;
+        if !spec.format.measures(metric) {
+            let why = format!("what {SCRAPE} reads is not {}", metric.as_str());
+            self.skip(ProblemCode::SourceKindMismatch, key, why);
+            return None;
+        }
+        if let Some(other) = self.measured.scrape_metric {
+            let why = format!("pods are scraped for {} already", other.as_str());
+            self.skip(ProblemCode::SourceKindMismatch, key, why);
+            return None;
+        }
+        Some(PointConfig {
+            source: SCRAPE.into(),
+            interval: SCRAPE_INTERVAL,
+            stale_after: SCRAPE_STALE_AFTER,
+            range: None,
+            visible_at_zero: false,
+            share: Share::Exclusive,
+        })
+    }
+
+    fn skip(&mut self, code: ProblemCode, key: &Key, why: String) {
+        let fallback = "it is skipped".to_owned();
+        self.read.report(Problem { code, key: key.annotation(), why, fallback });
+    }
+
+    /// The facts of a named source, if it can measure the target.
+    fn named_point(
+        &mut self,
+        name: &str,
+        metric: ScalingMetric,
+        key: &Key,
+    ) -> Option<&'a SourceFacts> {
+        let sources = self.inputs.sources;
+        let (code, why) = match sources.get(name) {
+            None => {
+                let meant = nearest(name, sources.keys().map(|name| &**name))
+                    .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+                (ProblemCode::UnknownSource, format!("no source {}{meant}", shown(name)))
+            }
+            Some(facts) if facts.kind != metric => (
+                ProblemCode::SourceKindMismatch,
+                format!(
+                    "the source {name} measures {}, the target {}",
+                    facts.kind.as_str(),
+                    metric.as_str()
+                ),
+            ),
+            Some(facts) => match facts.range.filter(|range| *range > self.stable_window) {
+                None => return Some(facts),
+                Some(range) => (
+                    ProblemCode::RangeAboveWindow,
+                    format!(
+                        "the rate of the source {name} spans {} s, the stable window {} s",
+                        range.as_secs_f64(),
+                        self.stable_window.as_secs_f64()
+                    ),
+                ),
+            },
+        };
+        self.skip(code, key, why);
+        None
+    }
+
+    /// Whether a source lets workloads choose by the labels that are chosen. With several measures each
+    /// source takes those that it lists.
+    fn labels_are_listed(&mut self, facts: &SourceFacts) -> bool {
+        if self.wishes.are_listed() {
+            return true;
+        }
+        let mut labels = self.labels.keys();
+        let Some(label) = labels.find(|label| !facts.selectable_labels.contains(label)) else {
+            return true;
+        };
+        let why = format!("the source {} does not let workloads choose by {label}", facts.name);
+        self.skip(ProblemCode::InvalidAnnotation, &keys::SOURCE_MATCH, why);
+        false
+    }
+
+    fn finish(mut self) -> Measured {
+        if !self.measured.sources.is_empty() {
+            self.measured.source_match.clone_from(&self.labels);
+        }
+        if self.wishes.are_listed() {
+            self.report_untaken();
+            self.report_unlisted_labels();
+        }
+        self.report_unused_scrape();
+        self.measured
+    }
+
+    fn report_untaken(&mut self) {
+        for name in std::mem::take(&mut self.untaken) {
+            let why = format!("no measure takes {}", shown(&name));
+            self.skip(ProblemCode::SourceKindMismatch, &keys::SOURCE, why);
+        }
+    }
+
+    /// Labels that no source of the target lists.
+    fn report_unlisted_labels(&mut self) {
+        let lists = |label: &String| {
+            let mut used =
+                self.measured.sources.iter().filter_map(|name| self.inputs.sources.get(name));
+            used.any(|facts| facts.selectable_labels.contains(label))
+        };
+        let unlisted: Vec<String> =
+            self.labels.keys().filter(|label| !lists(label)).cloned().collect();
+        for label in unlisted {
+            let why = format!("no source of the target lets workloads choose by {label}");
+            self.skip(ProblemCode::InvalidAnnotation, &keys::SOURCE_MATCH, why);
+        }
+    }
+
+    /// A scrape configuration that no list of sources names.
+    fn report_unused_scrape(&mut self) {
+        let of_wishes = self.wishes.list.iter().filter_map(|wish| wish.sources.as_ref()).flatten();
+        let named = of_wishes.chain(&self.names).any(|name| name == SCRAPE);
+        if self.read.get(&keys::SCRAPE).is_some() && !named {
+            let by = if self.wishes.are_listed() { keys::MEASURES } else { keys::SOURCE };
+            self.read.report(Problem {
+                code: ProblemCode::InvalidAnnotation,
+                key: keys::SCRAPE.annotation(),
+                why: format!("{} does not name {SCRAPE}", by.annotation()),
+                fallback: "pods are not scraped".to_owned(),
+            });
+        }
+    }
+}
+
+fn point_of(facts: &SourceFacts) -> PointConfig {
+    PointConfig {
+        source: facts.name.clone(),
+        interval: facts.interval,
+        stale_after: facts.stale_after,
+        range: facts.range,
+        visible_at_zero: facts.visible_at_zero,
+        share: facts.share,
+    }
 }
 
 /// The names in order. Without a list, pods are scraped if it is said how.
@@ -127,17 +369,14 @@ fn names(read: &mut Annotations) -> Vec<String> {
     names
 }
 
-/// How pods are scraped, if the annotation says so and the page gives the metric.
-fn scrape(
-    inputs: &Inputs<'_>,
-    read: &mut Annotations,
-    metric: ScalingMetric,
-) -> Option<ScrapeSpec> {
+/// How pods are scraped, if the annotation says so and the page gives the metric of a measure.
+fn scrape(inputs: &Inputs<'_>, read: &mut Annotations, wishes: &Wishes) -> Option<ScrapeSpec> {
     let parsed = ScrapeSpec::parse(read.get(&keys::SCRAPE)?, inputs.template_annotations);
+    let mut metrics = wishes.list.iter().filter(|wish| wish.measurable).map(|wish| wish.metric);
     let (code, why) = match parsed {
-        Ok(spec) if spec.format.measures(metric) => return Some(spec),
+        Ok(spec) if metrics.any(|metric| spec.format.measures(metric)) => return Some(spec),
         Ok(_) => {
-            (ProblemCode::SourceKindMismatch, format!("what it reads is not {}", metric.as_str()))
+            (ProblemCode::SourceKindMismatch, format!("what it reads is not {}", words(wishes)))
         }
         Err(error) => (ProblemCode::InvalidAnnotation, error.to_string()),
     };
@@ -150,77 +389,10 @@ fn scrape(
     None
 }
 
-fn scrape_point(scrape: Option<&ScrapeSpec>, read: &mut Annotations) -> Option<PointConfig> {
-    if scrape.is_none() && read.get(&keys::SCRAPE).is_none() {
-        read.report(Problem {
-            code: ProblemCode::UnknownSource,
-            key: keys::SOURCE.annotation(),
-            why: format!("{SCRAPE} needs {}", keys::SCRAPE.annotation()),
-            fallback: "it is skipped".to_owned(),
-        });
-    }
-    scrape.map(|_| PointConfig {
-        source: SCRAPE.into(),
-        interval: SCRAPE_INTERVAL,
-        stale_after: SCRAPE_STALE_AFTER,
-        range: None,
-        visible_at_zero: false,
-    })
-}
-
-/// A scrape configuration that the list of sources leaves out.
-fn report_unused_scrape(read: &mut Annotations, names: &[String]) {
-    if read.get(&keys::SCRAPE).is_some() && !names.iter().any(|name| name == SCRAPE) {
-        read.report(Problem {
-            code: ProblemCode::InvalidAnnotation,
-            key: keys::SCRAPE.annotation(),
-            why: format!("{} does not name {SCRAPE}", keys::SOURCE.annotation()),
-            fallback: "pods are not scraped".to_owned(),
-        });
-    }
-}
-
-/// The facts of a named source, if it can measure the target.
-fn named_point<'a>(
-    inputs: &Inputs<'a>,
-    read: &mut Annotations,
-    name: &str,
-    metric: ScalingMetric,
-    stable_window: Duration,
-) -> Option<&'a SourceFacts> {
-    let (code, why) = match inputs.sources.get(name) {
-        None => {
-            let meant = nearest(name, inputs.sources.keys().map(|name| &**name))
-                .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-            (ProblemCode::UnknownSource, format!("no source {}{meant}", shown(name)))
-        }
-        Some(facts) if facts.kind != metric => (
-            ProblemCode::SourceKindMismatch,
-            format!(
-                "the source {name} measures {}, the target {}",
-                facts.kind.as_str(),
-                metric.as_str()
-            ),
-        ),
-        Some(facts) => match facts.range.filter(|range| *range > stable_window) {
-            None => return Some(facts),
-            Some(range) => (
-                ProblemCode::RangeAboveWindow,
-                format!(
-                    "the rate of the source {name} spans {} s, the stable window {} s",
-                    range.as_secs_f64(),
-                    stable_window.as_secs_f64()
-                ),
-            ),
-        },
-    };
-    read.report(Problem {
-        code,
-        key: keys::SOURCE.annotation(),
-        why,
-        fallback: "it is skipped".to_owned(),
-    });
-    None
+/// The metrics of all measures, for a message.
+fn words(wishes: &Wishes) -> String {
+    let words: BTreeSet<&str> = wishes.list.iter().map(|wish| wish.metric.as_str()).collect();
+    words.into_iter().collect::<Vec<_>>().join(" or ")
 }
 
 /// The labels that choose the target's series, and whether they are usable. Named sources are left out
@@ -267,22 +439,4 @@ fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, String> {
         }
     }
     Ok(labels)
-}
-
-/// Whether a source lets workloads choose by all these labels.
-fn labels_are_listed(
-    read: &mut Annotations,
-    facts: &SourceFacts,
-    labels: &BTreeMap<String, String>,
-) -> bool {
-    let Some(label) = labels.keys().find(|label| !facts.selectable_labels.contains(label)) else {
-        return true;
-    };
-    read.report(Problem {
-        code: ProblemCode::InvalidAnnotation,
-        key: keys::SOURCE_MATCH.annotation(),
-        why: format!("the source {} does not let workloads choose by {label}", facts.name),
-        fallback: "it is skipped".to_owned(),
-    });
-    false
 }

@@ -8,7 +8,7 @@ use crate::core::config::Provenance as From;
 use crate::core::effective::settings;
 use crate::core::policy::Consent;
 use crate::core::problem::ProblemCode as Code;
-use crate::core::source::{SCRAPE, ScrapeFormat};
+use crate::core::source::{SCRAPE, ScrapeFormat, Share};
 use crate::core::spec::Aggregation;
 
 const KN: &str = "autoscaling.knative.dev/";
@@ -48,6 +48,7 @@ fn source(name: &str, kind: ScalingMetric, interval_s: u64) -> (SourceName, Sour
         stale_after: Duration::from_millis(interval_s * 2500),
         range: None,
         visible_at_zero: false,
+        share: Share::Exclusive,
         selectable_labels: vec!["queue".to_owned()],
     };
     (name, facts)

@@ -570,6 +570,7 @@ fn a_new_source_changes_the_wiring_alone() {
             stale_after: Duration::from_secs(3),
             range: None,
             visible_at_zero: false,
+            share: crate::core::source::Share::Exclusive,
             selectable_labels: Vec::new(),
         };
         settings.sources.insert("gateway".into(), source);

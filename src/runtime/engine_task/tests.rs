@@ -6,7 +6,7 @@ use super::*;
 use crate::core::config::TargetConfig;
 use crate::core::event::{Reading, Sample};
 use crate::core::policy::Consent;
-use crate::core::source::PointConfig;
+use crate::core::source::{PointConfig, Share};
 use crate::core::target::PodCounts;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::engine_handle::EngineHandle;
@@ -64,6 +64,7 @@ fn applied() -> Event {
         stale_after: Duration::from_millis(2500),
         range: None,
         visible_at_zero: false,
+        share: Share::Exclusive,
     };
     let config =
         TargetConfig { consent: Consent::Managed, points: vec![point], ..TargetConfig::default() };

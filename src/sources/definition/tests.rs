@@ -55,6 +55,7 @@ fn a_full_definition() {
             stale_after: Duration::from_millis(37_500),
             range: None,
             visible_at_zero: false,
+            share: Share::Exclusive,
             selectable_labels: Vec::new(),
         }
     );

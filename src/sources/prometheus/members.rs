@@ -54,7 +54,7 @@ impl Members {
     fn index(&mut self, matching: &Matching) {
         for (at, member) in self.list.iter().enumerate() {
             let namespace = &member.target.namespace;
-            let choice = &member.wiring.source_match;
+            let mut choice = choice_of(member, matching).peekable();
             match &matching.by {
                 MatchBy::Pod(_) => {
                     let pods = self.by_pod.entry(namespace.clone()).or_default();
@@ -62,17 +62,13 @@ impl Members {
                         pods.insert(facts.name.clone(), (at, pod));
                     }
                 }
-                MatchBy::Workload(_) if choice.is_empty() => {
+                MatchBy::Workload(_) if choice.peek().is_none() => {
                     let names = self.by_name.entry(namespace.clone()).or_default();
                     names.insert(member.target.name.clone(), at);
                 }
                 MatchBy::Workload(_) | MatchBy::Selected => {
-                    let first = choice.iter().next().and_then(|(label, value)| {
-                        let label = matching.selectable.iter().position(|known| known == label)?;
-                        Some((label, Box::from(value.as_str())))
-                    });
-                    if let Some(first) = first {
-                        self.by_choice.entry(first).or_default().push(at);
+                    if let Some((Some(label), value)) = choice.next() {
+                        self.by_choice.entry((label, Box::from(value))).or_default().push(at);
                     }
                 }
             }
@@ -109,18 +105,28 @@ impl Members {
         }
     }
 
-    /// Whether the series has every value that the workload chose. A label that the administrator does
-    /// not list is never equal to anything.
+    /// Whether the series has every value that the workload chose here.
     fn chooses(&self, at: usize, matching: &Matching, selected: &[Box<str>]) -> bool {
         let Some(member) = self.list.get(at) else { return false };
-        member.wiring.source_match.iter().all(|(label, value)| {
-            matching
-                .selectable
-                .iter()
-                .zip(selected)
-                .any(|(known, found)| known == label && **found == **value)
+        choice_of(member, matching).all(|(label, value)| {
+            let found = label.and_then(|label| selected.get(label));
+            found.is_some_and(|found| **found == *value)
         })
     }
+}
+
+/// The values that a workload chooses, by the position of their labels among those that the administrator
+/// lists. A label that is not listed is never equal to anything, unless it is meant for another source of
+/// the workload.
+fn choice_of<'a>(
+    member: &'a Member,
+    matching: &'a Matching,
+) -> impl Iterator<Item = (Option<usize>, &'a str)> {
+    let ours = |label: &Option<usize>| label.is_some() || !member.wiring.match_is_shared;
+    member.wiring.source_match.iter().filter_map(move |(label, value)| {
+        let label = matching.selectable.iter().position(|known| known == label);
+        ours(&label).then_some((label, value.as_str()))
+    })
 }
 
 /// The labels that decide whose a series is: namespace, workload or pod, then the selectable ones. One
