@@ -28,7 +28,14 @@ pub(super) struct ServerArgs {
     #[arg(long, env = "PODSWELL_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// How long to wait for the answer, in seconds
+    #[command(flatten)]
+    timeout: TimeoutArgs,
+}
+
+/// How long a verb that asks somebody waits.
+#[derive(Args, Debug)]
+pub(super) struct TimeoutArgs {
+    /// How long to wait for each answer, in seconds
     #[arg(
         long,
         default_value_t = 10,
@@ -36,6 +43,12 @@ pub(super) struct ServerArgs {
         value_name = "SECONDS"
     )]
     timeout: u64,
+}
+
+impl TimeoutArgs {
+    pub(super) fn limit(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
 }
 
 /// A good answer.
@@ -49,7 +62,7 @@ impl ServerArgs {
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Fetched> {
         let server = self.server.trim_end_matches('/');
         let mut builder = reqwest::Client::builder()
-            .timeout(Duration::from_secs(self.timeout))
+            .timeout(self.timeout.limit())
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
         if server.starts_with("http:") {

@@ -1,6 +1,7 @@
 //! `podswell check`: whether a cluster is fit for podswell, before and after it is installed there.
 
 mod cluster;
+mod lease;
 mod report;
 
 #[cfg(test)]
@@ -8,7 +9,6 @@ mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use self::cluster::Inspection;
 use self::report::{Category, Verdict, text, worst};
-use super::admin_client::block_on;
+use super::admin_client::{TimeoutArgs, block_on};
 use super::explain::ATTENTION;
 use super::print;
 use crate::k8s;
@@ -61,14 +61,8 @@ pub(super) struct CheckArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 
-    /// How long to wait for each answer, in seconds
-    #[arg(
-        long,
-        default_value_t = 10,
-        value_parser = clap::value_parser!(u64).range(1..=300),
-        value_name = "SECONDS"
-    )]
-    timeout: u64,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -109,7 +103,7 @@ fn render(categories: &[Category], output: Output) -> anyhow::Result<String> {
 
 async fn inspect(args: &CheckArgs) -> anyhow::Result<Vec<Category>> {
     let client = k8s::connect(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
-    let mut inspection = Inspection::new(client, args, Duration::from_secs(args.timeout));
+    let mut inspection = Inspection::new(client, args, args.timeout.limit());
     let mut categories =
         vec![Category { category_name: "kubernetes-api", checks: inspection.api().await }];
     if worst(&categories) == Verdict::Error {
@@ -121,7 +115,8 @@ async fn inspect(args: &CheckArgs) -> anyhow::Result<Vec<Category>> {
         add("permissions", inspection.installer().await);
     } else {
         add("permissions", inspection.rights().await);
-        add("controller", inspection.controller().await);
+        let controller = [inspection.controller().await, inspection.lease().await].concat();
+        add("controller", controller);
         add("configuration", inspection.configuration().await);
         if !args.no_sources {
             add("sources", inspection.sources().await);

@@ -16,7 +16,8 @@ pub(super) struct RbacArgs {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "scrape,prometheus")]
     sources: Vec<Source>,
 
-    /// Grant the rights in these namespaces only, as Roles; by default in all, as a `ClusterRole`
+    /// Grant the rights in these namespaces only, as Roles for `podswell run --namespaces`; by default
+    /// in all, as a `ClusterRole`
     #[arg(long, value_delimiter = ',', value_name = "NAME,..", value_parser = parse_namespace)]
     namespaces: Vec<String>,
 
@@ -59,8 +60,8 @@ pub(super) struct Rule {
 pub(super) enum Scope {
     /// Wherever workloads are.
     Workloads,
-    /// For the whole cluster only: the resource has no namespace.
-    Cluster,
+    /// Of namespaces themselves: for the whole cluster, or `get` of its own one in each.
+    Namespaces,
     /// In podswell's own namespace.
     Own,
 }
@@ -91,7 +92,7 @@ pub(super) const RULES: [Rule; 10] = [
         names: &[],
         verbs: READ,
         purpose: "read podswell.dev/mode of namespaces",
-        scope: Scope::Cluster,
+        scope: Scope::Namespaces,
     },
     Rule {
         group: "autoscaling",
@@ -162,24 +163,32 @@ fn rules(args: &RbacArgs, scope: Scope) -> impl Iterator<Item = &'static Rule> {
 
 pub(super) fn manifests(args: &RbacArgs) -> String {
     let own = args.namespace.as_str();
-    let workloads: Vec<_> = rules(args, Scope::Workloads).collect();
-    let cluster: Vec<_> = rules(args, Scope::Cluster).collect();
+    let workloads: Vec<_> = rules(args, Scope::Workloads).copied().collect();
+    let namespaces: Vec<_> = rules(args, Scope::Namespaces).copied().collect();
     let mut text = header(args);
-    let all = args.namespaces.is_empty();
-    let everywhere = if all { [workloads.clone(), cluster].concat() } else { cluster };
-    let mut parts = vec![
-        role("ClusterRole", "podswell", None, &everywhere, args),
-        binding("ClusterRole", "podswell", None, args),
-    ];
-    for namespace in args.namespaces.iter().collect::<BTreeSet<_>>() {
-        parts.push(role("Role", "podswell-workloads", Some(namespace), &workloads, args));
-        parts.push(binding("Role", "podswell-workloads", Some(namespace), args));
+    let mut parts = Vec::new();
+    if args.namespaces.is_empty() {
+        let everywhere = [workloads, namespaces].concat();
+        parts.push(role("ClusterRole", "podswell", None, &everywhere, args));
+        parts.push(binding("ClusterRole", "podswell", None, args));
+    } else {
+        let own = namespaces.into_iter().map(within_one);
+        let granted: Vec<_> = workloads.into_iter().chain(own).collect();
+        for namespace in args.namespaces.iter().collect::<BTreeSet<_>>() {
+            parts.push(role("Role", "podswell-workloads", Some(namespace), &granted, args));
+            parts.push(binding("Role", "podswell-workloads", Some(namespace), args));
+        }
     }
-    let rules = rules(args, Scope::Own).collect::<Vec<_>>();
+    let rules = rules(args, Scope::Own).copied().collect::<Vec<_>>();
     parts.push(role("Role", "podswell", Some(own), &rules, args));
     parts.push(binding("Role", "podswell", Some(own), args));
     text.push_str(&parts.join("---\n"));
     text
+}
+
+/// A rule on namespaces themselves, as a Role in one of them can give it: a list has no namespace.
+pub(super) fn within_one(rule: Rule) -> Rule {
+    Rule { verbs: &["get"], ..rule }
 }
 
 fn header(args: &RbacArgs) -> String {
@@ -211,7 +220,7 @@ fn role(
     kind: &str,
     name: &str,
     namespace: Option<&str>,
-    rules: &[&Rule],
+    rules: &[Rule],
     args: &RbacArgs,
 ) -> String {
     let mut text = format!(
@@ -305,9 +314,7 @@ mod tests {
     fn named_namespaces_get_roles() {
         let text = printed(&["--namespaces", "shop,blog", "--sources", "prometheus"]);
         insta::assert_snapshot!("namespaces", text);
-        let everywhere: Vec<_> =
-            grants(&text).into_iter().filter(|grant| grant.contains("ClusterRole")).collect();
-        assert!(everywhere.iter().all(|grant| grant.contains("\"namespaces\"")), "{everywhere:?}");
+        assert!(!text.contains("kind: ClusterRole"), "nothing is granted for the whole cluster");
     }
 
     #[test]

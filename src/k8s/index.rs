@@ -19,6 +19,7 @@ use super::facts::{
     Annotations, DeploymentFacts, HpaFacts, NamespaceFacts, ObjectKey, OwnedPod, ReplicaSetFacts,
 };
 use super::ownership::{Owner, Ownership};
+use super::scope::Scope;
 use crate::core::config::TargetConfig;
 use crate::core::defaults::ClusterDefaults;
 use crate::core::event::{Event, Rival};
@@ -119,6 +120,8 @@ pub struct Index {
     recent: BTreeSet<TargetId>,
     touched: BTreeSet<TargetId>,
     touched_pods: BTreeSet<TargetId>,
+    /// The namespaces of which nothing is said.
+    held_back: BTreeSet<Arc<str>>,
 }
 
 impl Index {
@@ -146,6 +149,7 @@ impl Index {
             recent: BTreeSet::new(),
             touched: BTreeSet::new(),
             touched_pods: BTreeSet::new(),
+            held_back: BTreeSet::new(),
         }
     }
 
@@ -183,11 +187,11 @@ impl Index {
         self.forget(&TargetId::deployment(&key.namespace, &key.name));
     }
 
-    /// All Deployments that there are, in any order. None of them counts as newly created.
-    pub fn reset_deployments(&mut self, all: Vec<DeploymentFacts>) {
+    /// All Deployments that there are in the scope, in any order. None of them counts as newly created.
+    pub fn reset_deployments(&mut self, scope: &Scope, all: Vec<DeploymentFacts>) {
         let listed: BTreeSet<_> = all.iter().map(|facts| facts.target.clone()).collect();
-        let gone: Vec<_> =
-            self.workloads.keys().filter(|target| !listed.contains(*target)).cloned().collect();
+        let known = self.workloads.keys().filter(|target| scope.covers(&target.namespace));
+        let gone: Vec<_> = known.filter(|target| !listed.contains(*target)).cloned().collect();
         for target in gone {
             self.forget(&target);
         }
@@ -211,9 +215,9 @@ impl Index {
         self.touch_pods(owners);
     }
 
-    /// All ReplicaSets that there are.
-    pub fn reset_replica_sets(&mut self, all: Vec<ReplicaSetFacts>) {
-        let owners = self.ownership.reset_sets(all);
+    /// All ReplicaSets that there are in the scope.
+    pub fn reset_replica_sets(&mut self, scope: &Scope, all: Vec<ReplicaSetFacts>) {
+        let owners = self.ownership.reset_sets(scope, all);
         self.touch_pods(owners);
     }
 
@@ -229,9 +233,9 @@ impl Index {
         self.touch_pods(owners);
     }
 
-    /// All pods that there are; `now` (engine time) is when they were listed.
-    pub fn reset_pods(&mut self, now: Timestamp, all: Vec<OwnedPod>) {
-        let owners = self.ownership.reset_pods(now, all);
+    /// All pods that there are in the scope; `now` (engine time) is when they were listed.
+    pub fn reset_pods(&mut self, now: Timestamp, scope: &Scope, all: Vec<OwnedPod>) {
+        let owners = self.ownership.reset_pods(now, scope, all);
         self.touch_pods(owners);
     }
 
@@ -258,10 +262,11 @@ impl Index {
         self.touched.insert(hpa.target);
     }
 
-    /// All autoscalers of Kubernetes that there are.
-    pub fn reset_hpas(&mut self, all: Vec<HpaFacts>) {
+    /// All autoscalers of Kubernetes that there are in the scope.
+    pub fn reset_hpas(&mut self, scope: &Scope, all: Vec<HpaFacts>) {
         let listed: BTreeSet<_> = all.iter().map(|hpa| hpa.key.clone()).collect();
-        let gone: Vec<_> = self.hpas.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        let known = self.hpas.keys().filter(|key| scope.covers(&key.namespace));
+        let gone: Vec<_> = known.filter(|key| !listed.contains(*key)).cloned().collect();
         for key in gone {
             self.delete_hpa(&key);
         }
@@ -296,11 +301,11 @@ impl Index {
         self.touched.insert(object.target.clone());
     }
 
-    /// All `ScaledObjects` that there are; none where the cluster does not serve them.
-    pub fn reset_scaled_objects(&mut self, all: Vec<ScaledObject>) {
+    /// All `ScaledObjects` that there are in the scope; none where the cluster does not serve them.
+    pub fn reset_scaled_objects(&mut self, scope: &Scope, all: Vec<ScaledObject>) {
         let listed: BTreeSet<_> = all.iter().map(|object| object.id.clone()).collect();
-        let gone: Vec<_> =
-            self.scaled_objects.keys().filter(|id| !listed.contains(*id)).cloned().collect();
+        let known = self.scaled_objects.keys().filter(|id| scope.covers(&id.namespace));
+        let gone: Vec<_> = known.filter(|id| !listed.contains(*id)).cloned().collect();
         for id in gone {
             self.delete_scaled_object(&id);
         }
@@ -325,11 +330,11 @@ impl Index {
         }
     }
 
-    /// All namespaces that there are.
-    pub fn reset_namespaces(&mut self, all: Vec<NamespaceFacts>) {
+    /// All namespaces that there are in the scope.
+    pub fn reset_namespaces(&mut self, scope: &Scope, all: Vec<NamespaceFacts>) {
         let listed: BTreeSet<_> = all.iter().map(|namespace| namespace.name.clone()).collect();
-        let gone: Vec<_> =
-            self.namespaces.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        let known = self.namespaces.keys().filter(|name| scope.covers(name));
+        let gone: Vec<_> = known.filter(|name| !listed.contains(*name)).cloned().collect();
         for name in gone {
             self.delete_namespace(&name);
         }
@@ -354,10 +359,26 @@ impl Index {
         !self.due.is_empty()
     }
 
+    /// From now on says nothing of these namespaces; what changes there is said once they are held back
+    /// no more.
+    pub fn hold_back(&mut self, namespaces: BTreeSet<Arc<str>>) {
+        self.held_back = namespaces;
+    }
+
+    /// The namespaces of which nothing is said.
+    pub fn held_back(&self) -> &BTreeSet<Arc<str>> {
+        &self.held_back
+    }
+
     /// What changed since the last call, target by target in order.
     pub fn take_outputs(&mut self) -> Vec<Output> {
-        let touched_pods = mem::take(&mut self.touched_pods);
-        let mut touched = mem::take(&mut self.touched);
+        let held_back = |target: &TargetId| self.held_back.contains(&target.namespace);
+        let (later_pods, touched_pods) =
+            mem::take(&mut self.touched_pods).into_iter().partition(held_back);
+        let (later, mut touched): (BTreeSet<_>, BTreeSet<_>) =
+            mem::take(&mut self.touched).into_iter().partition(held_back);
+        let touched_pods: BTreeSet<TargetId> = touched_pods;
+        (self.touched, self.touched_pods) = (later, later_pods);
         touched.extend(touched_pods.iter().cloned());
         let mut outputs = self.take_scaled_objects();
         for target in touched {

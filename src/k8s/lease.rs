@@ -15,6 +15,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use kube::core::DeserializeGuard;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -109,6 +110,7 @@ pub struct Elector {
     object: Lease,
     led: bool,
     state: LeaseState,
+    oddity: Option<&'static str>,
 }
 
 impl Elector {
@@ -122,6 +124,7 @@ impl Elector {
             object: Lease::default(),
             led: false,
             state: LeaseState::default(),
+            oddity: None,
         }
     }
 
@@ -189,6 +192,8 @@ impl Elector {
     /// Begins a request. It is given up after the election's limit.
     fn send(&self, action: LeaseAction) -> BoxFuture<'static, Answered> {
         let (api, limit) = (self.api.clone(), self.timing.request_limit());
+        let reader: Api<DeserializeGuard<Lease>> =
+            Api::namespaced(self.context.client.clone(), &self.context.namespace);
         let object = match &action {
             LeaseAction::Read => Lease::default(),
             LeaseAction::Create(wish) => self.written(Lease::default(), wish, None),
@@ -199,7 +204,7 @@ impl Elector {
         let exchange = async move {
             let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), dry_run: false };
             match action {
-                LeaseAction::Read => api.get(LEASE_NAME).await,
+                LeaseAction::Read => reader.get(LEASE_NAME).await.map(understood),
                 LeaseAction::Create(_) => api.create(&params, &object).await.map_err(not_absent),
                 LeaseAction::Update(..) => api.replace(LEASE_NAME, &params, &object).await,
             }
@@ -231,6 +236,15 @@ impl Elector {
         lease
     }
 
+    /// Says once what a hand, or another program, did to the object.
+    fn note_oddity(&mut self, record: &LeaseRecord) {
+        let oddity = record.oddity();
+        if let Some(why) = oddity.filter(|_| oddity != self.oddity) {
+            tracing::warn!(why, "the lease was edited by somebody else");
+        }
+        self.oddity = oddity;
+    }
+
     /// What an answer means, with its fault shown.
     fn take(&mut self, answered: Answered) -> LeaseAnswer {
         let (answer, fault) = match answered {
@@ -238,6 +252,7 @@ impl Elector {
             Answered::Of(result) => match *result {
                 Ok(lease) => {
                     let record = record_of(&lease);
+                    self.note_oddity(&record);
                     self.object = lease;
                     (LeaseAnswer::Found(record), None)
                 }
@@ -256,6 +271,16 @@ impl Elector {
         }
         answer
     }
+}
+
+/// What of a Lease can be understood. One that a hand filled with nonsense, such as a time that no clock
+/// shows, must not keep everybody out for ever: it counts as one without a holder, is waited out like
+/// any other one and then replaced.
+fn understood(guard: DeserializeGuard<Lease>) -> Lease {
+    guard.0.unwrap_or_else(|invalid| {
+        tracing::warn!(error = invalid.error, "the lease is nonsense, it will be replaced");
+        Lease { metadata: invalid.metadata, ..Lease::default() }
+    })
 }
 
 /// What came back.
@@ -283,7 +308,8 @@ fn not_absent(error: kube::Error) -> kube::Error {
     }
 }
 
-fn record_of(lease: &Lease) -> LeaseRecord {
+/// What of the object counts.
+pub(crate) fn record_of(lease: &Lease) -> LeaseRecord {
     let LeaseSpec { holder_identity, lease_duration_seconds, lease_transitions, .. } =
         lease.spec.clone().unwrap_or_default();
     LeaseRecord {

@@ -3,7 +3,7 @@
 //! On a workload nothing but its replicas is ever written, and beside it only Kubernetes Events and the
 //! Lease of podswell's own namespace.
 //!
-//! [`watch`] reads, [`facts`] keeps the little that matters of each object, [`index`] joins it,
+//! [`watch`] reads (within [`scope`]), [`facts`] keeps the little that matters of each object, [`index`] joins it,
 //! [`scale`] and [`events`] write, and [`lease`] decides whether they may. Requests are never retried by the client itself: who asks knows
 //! whether a second try is still what he wants.
 
@@ -14,6 +14,7 @@ pub mod lease;
 mod ownership;
 pub mod scale;
 pub(crate) mod scaled_object;
+pub mod scope;
 #[cfg(test)]
 mod testing;
 pub mod watch;

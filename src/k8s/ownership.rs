@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::facts::{ObjectKey, OwnedPod, Phase, ReplicaSetFacts};
+use super::scope::Scope;
 use crate::core::roster::PodFacts;
 use crate::core::target::PodCounts;
 
@@ -58,10 +59,11 @@ impl Ownership {
         vec![owner]
     }
 
-    /// Replaces all ReplicaSets.
-    pub(super) fn reset_sets(&mut self, sets: Vec<ReplicaSetFacts>) -> Vec<Owner> {
+    /// Replaces all ReplicaSets of the scope.
+    pub(super) fn reset_sets(&mut self, scope: &Scope, sets: Vec<ReplicaSetFacts>) -> Vec<Owner> {
         let listed: BTreeSet<_> = sets.iter().map(|set| set.key.clone()).collect();
-        let gone: Vec<_> = self.sets.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        let known = self.sets.keys().filter(|key| scope.covers(&key.namespace));
+        let gone: Vec<_> = known.filter(|key| !listed.contains(*key)).cloned().collect();
         let mut touched: Vec<_> = gone.iter().flat_map(|key| self.delete_set(key)).collect();
         for set in sets {
             touched.extend(self.apply_set(set));
@@ -101,10 +103,16 @@ impl Ownership {
         self.owner_of(&entry.pod).into_iter().collect()
     }
 
-    /// Replaces all pods.
-    pub(super) fn reset_pods(&mut self, now: Timestamp, pods: Vec<OwnedPod>) -> Vec<Owner> {
+    /// Replaces all pods of the scope.
+    pub(super) fn reset_pods(
+        &mut self,
+        now: Timestamp,
+        scope: &Scope,
+        pods: Vec<OwnedPod>,
+    ) -> Vec<Owner> {
         let listed: BTreeSet<_> = pods.iter().map(|pod| pod.key.clone()).collect();
-        let gone: Vec<_> = self.pods.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        let known = self.pods.keys().filter(|key| scope.covers(&key.namespace));
+        let gone: Vec<_> = known.filter(|key| !listed.contains(*key)).cloned().collect();
         let mut touched: Vec<_> = gone.iter().flat_map(|key| self.delete_pod(key)).collect();
         for pod in pods {
             touched.extend(self.apply_pod(now, pod));

@@ -9,14 +9,19 @@
 //! one: no pods, no rivals, no pause annotation on the namespace. A watch that may not read at all
 //! must not keep the others waiting for ever: after [`PATIENCE`] the rest is handed on, so that
 //! decisions can be seen, but [`WatchHealth::is_synced`] stays false and so nothing may be written.
+//!
+//! Where only some namespaces are watched, each has watches of its own and half a picture of one is
+//! held back alone: after [`PATIENCE`] the process goes on with those that are complete, and nothing is
+//! told of the others until they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
@@ -35,6 +40,7 @@ use super::facts::{
     ReplicaSetFacts,
 };
 use super::index::{Index, Output, Settings};
+use super::scope::{NamespaceNews, Scope, poll_namespace};
 use super::{K8sError, Uids, scaled_object, watch_reason};
 use crate::core::defaults::ClusterDefaults;
 use crate::core::problem::{Problem, ProblemCode};
@@ -122,7 +128,7 @@ pub struct Context {
 /// How the watches are.
 #[derive(Debug)]
 pub struct WatchHealth {
-    states: RwLock<BTreeMap<&'static str, WatchState>>,
+    states: RwLock<BTreeMap<Arc<str>, WatchState>>,
     synced: watch::Sender<bool>,
 }
 
@@ -144,6 +150,8 @@ pub struct WatchState {
     pub failed_at: Option<Timestamp>,
     /// How many objects it had to skip because they were malformed.
     pub skipped: u64,
+    /// The namespace that it covers, if it is only one.
+    pub namespace: Option<Arc<str>>,
 }
 
 impl WatchState {
@@ -156,12 +164,17 @@ impl WatchState {
 }
 
 impl WatchHealth {
-    fn new() -> Self {
-        let states = WATCHES.iter().map(|watch| (watch.name, WatchState::default())).collect();
+    fn new(watches: &[WatchId]) -> Self {
+        let state = |watch: &WatchId| {
+            let namespace = watch.scope.namespace().cloned();
+            (watch.name.clone(), WatchState { namespace, ..WatchState::default() })
+        };
+        let states = watches.iter().map(state).collect();
         Self { states: RwLock::new(states), synced: watch::Sender::new(false) }
     }
 
-    /// Whether every watch had its first complete list and what follows from them was handed on. Once
+    /// Whether every watch had its first complete list and what follows from them was handed on; of
+    /// watches of single namespaces, those of at least one, if the others failed for [`PATIENCE`]. Once
     /// true it stays true.
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow()
@@ -172,22 +185,40 @@ impl WatchHealth {
         self.synced.subscribe()
     }
 
-    /// Every watch by its name: the plural of the kind, or the ConfigMap's name.
-    pub fn states(&self) -> BTreeMap<&'static str, WatchState> {
+    /// Every watch by its name: the plural of the kind (`pods`, or `pods in shop` where only some
+    /// namespaces are watched), or the ConfigMap's name.
+    pub fn states(&self) -> BTreeMap<Arc<str>, WatchState> {
         self.states.read().clone()
     }
 
     /// The watches that have not had their first list, in order.
-    pub fn unsynced(&self) -> Vec<&'static str> {
+    pub fn unsynced(&self) -> Vec<String> {
         let states = self.states.read();
-        states.iter().filter(|(_, state)| !state.synced).map(|(name, _)| *name).collect()
+        states.iter().filter(|(_, state)| !state.synced).map(|(name, _)| name.to_string()).collect()
     }
 
-    fn heard(&self, name: &'static str, listed: bool) {
+    /// The namespaces with watches of their own of which some have not had their first list.
+    fn incomplete_namespaces(&self) -> BTreeSet<Arc<str>> {
+        let states = self.states.read();
+        let unsynced = states.values().filter(|state| !state.synced);
+        unsynced.filter_map(|state| state.namespace.clone()).collect()
+    }
+
+    /// Whether it makes sense to go on without the namespaces that cannot be read: everything else was
+    /// read, and at least one of them.
+    fn can_do_without_some(&self) -> bool {
+        let incomplete = self.incomplete_namespaces();
+        let states = self.states.read();
+        let of_all = states.values().all(|state| state.synced || state.namespace.is_some());
+        let mut of_one = states.values().filter_map(|state| state.namespace.as_ref());
+        of_all && of_one.any(|namespace| !incomplete.contains(namespace))
+    }
+
+    fn heard(&self, watch: &WatchId, listed: bool) {
         let mut states = self.states.write();
-        let state = states.entry(name).or_default();
+        let state = states.entry(watch.name.clone()).or_default();
         state.synced |= listed;
-        state.clear_fault(name);
+        state.clear_fault(&watch.name);
     }
 
     /// Forgets failures that did not come again: pauses between tries are shorter than this.
@@ -199,32 +230,31 @@ impl WatchHealth {
         }
     }
 
-    fn failed(&self, now: Timestamp, name: &'static str, error: &K8sError) {
-        let reason = error.reason();
+    fn failed(&self, now: Timestamp, watch: &WatchId, error: &K8sError) {
+        let (name, reason) = (&*watch.name, error.reason());
         let mut states = self.states.write();
-        let state = states.entry(name).or_default();
+        let state = states.entry(watch.name.clone()).or_default();
         // The server says Gone when it has forgotten the version we ask for: a list follows.
         if reason == "Gone" {
             return;
         }
         state.failed_at = Some(now);
-        state.synced |= name == SCALED_OBJECTS && reason == "Forbidden";
+        state.synced |= watch.kind == SCALED_OBJECTS && reason == "Forbidden";
         if state.fault.replace(reason) == Some(reason) {
             return;
         }
         drop(states);
         let source: &dyn std::error::Error = error;
         if reason == "Forbidden" {
-            let fix =
-                "let podswell's ServiceAccount list and watch it: apply deploy/base/rbac.yaml";
+            let fix = "let podswell's ServiceAccount read it: apply what podswell rbac prints";
             tracing::error!(watch = name, fix, error = source, "not allowed to watch");
         } else {
             tracing::warn!(watch = name, reason, error = source, "watch failed, trying again");
         }
     }
 
-    fn skipped(&self, name: &'static str) {
-        self.states.write().entry(name).or_default().skipped += 1;
+    fn skipped(&self, watch: &WatchId) {
+        self.states.write().entry(watch.name.clone()).or_default().skipped += 1;
     }
 
     /// Whether nothing is left to wait for but watches that fail.
@@ -238,6 +268,7 @@ pub struct Watches {
     context: Context,
     health: Arc<WatchHealth>,
     index: Index,
+    scopes: Vec<Scope>,
     config_problems: BTreeMap<&'static str, Vec<Problem>>,
 }
 
@@ -250,8 +281,18 @@ impl Watches {
     }
 
     fn with_index(context: Context, index: Index) -> Self {
-        let health = Arc::new(WatchHealth::new());
-        Self { context, health, index, config_problems: BTreeMap::new() }
+        let scopes = vec![Scope::Everywhere];
+        let health = Arc::new(WatchHealth::new(&watch_ids(&scopes)));
+        Self { context, health, index, scopes, config_problems: BTreeMap::new() }
+    }
+
+    /// Watches these namespaces only, with nothing asked for the whole cluster; all if there are none.
+    /// Call it before anything else.
+    #[must_use]
+    pub fn within(mut self, namespaces: &[String]) -> Self {
+        self.scopes = Scope::all(namespaces);
+        self.health = Arc::new(WatchHealth::new(&watch_ids(&self.scopes)));
+        self
     }
 
     /// How the watches are; to be asked while they run.
@@ -267,6 +308,7 @@ impl Watches {
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut more_due = false;
         let mut released = false;
+        self.index.hold_back(self.health.incomplete_namespaces());
         loop {
             tokio::select! {
                 biased;
@@ -279,16 +321,20 @@ impl Watches {
                 () = std::future::ready(()), if more_due => {}
             }
             more_due = self.index.settle(RESOLVE_BATCH);
-            let complete = self.health.unsynced().is_empty();
+            let impatient = self.is_impatient(started);
+            let complete = self.health.unsynced().is_empty()
+                || (impatient && self.health.can_do_without_some());
             let first = complete && !self.health.is_synced();
-            if first {
+            let held_back = self.health.incomplete_namespaces();
+            if first || held_back.len() < self.index.held_back().len() {
                 // Nothing may be told that a setting or a namespace, just read, says otherwise.
                 self.index.end_period();
                 while self.index.settle(RESOLVE_BATCH) {
                     tokio::task::yield_now().await;
                 }
             }
-            released = released || complete || self.is_impatient(started);
+            self.index.hold_back(held_back);
+            released = released || complete || impatient;
             if released && !self.hand_on().await {
                 return;
             }
@@ -319,37 +365,37 @@ impl Watches {
     fn take(&mut self, now: Timestamp, change: Change) {
         let Change { watch, news } = change;
         match &news {
-            News::Failed(error) => self.health.failed(now, watch, error),
+            News::Failed(error) => self.health.failed(now, &watch, error),
             News::Skipped { object, error } => {
-                self.health.skipped(watch);
-                tracing::warn!(watch, object, error, "malformed object skipped");
+                self.health.skipped(&watch);
+                tracing::warn!(watch = &*watch.name, object, error, "malformed object skipped");
             }
-            _ => self.health.heard(watch, news.is_list()),
+            _ => self.health.heard(&watch, news.is_list()),
         }
-        let index = &mut self.index;
+        let (index, scope) = (&mut self.index, &watch.scope);
         match news {
-            News::Deployments(Update::Reset(all)) => index.reset_deployments(all),
+            News::Deployments(Update::Reset(all)) => index.reset_deployments(scope, all),
             News::Deployments(Update::Apply(one)) => index.apply_deployment(one),
             News::Deployments(Update::Delete(key)) => index.delete_deployment(&key),
-            News::ReplicaSets(Update::Reset(all)) => index.reset_replica_sets(all),
+            News::ReplicaSets(Update::Reset(all)) => index.reset_replica_sets(scope, all),
             News::ReplicaSets(Update::Apply(one)) => index.apply_replica_set(one),
             News::ReplicaSets(Update::Delete(key)) => index.delete_replica_set(&key),
-            News::Pods(Update::Reset(all)) => index.reset_pods(now, all),
+            News::Pods(Update::Reset(all)) => index.reset_pods(now, scope, all),
             News::Pods(Update::Apply(one)) => index.apply_pod(now, one),
             News::Pods(Update::Delete(key)) => index.delete_pod(&key),
-            News::Hpas(Update::Reset(all)) => index.reset_hpas(all),
+            News::Hpas(Update::Reset(all)) => index.reset_hpas(scope, all),
             News::Hpas(Update::Apply(one)) => index.apply_hpa(one),
             News::Hpas(Update::Delete(key)) => index.delete_hpa(&key),
-            News::ScaledObjects(Update::Reset(all)) => index.reset_scaled_objects(all),
+            News::ScaledObjects(Update::Reset(all)) => index.reset_scaled_objects(scope, all),
             News::ScaledObjects(Update::Apply(one)) => index.apply_scaled_object(one),
             News::ScaledObjects(Update::Delete(key)) => {
                 let (namespace, name) = (key.namespace, key.name);
                 index.delete_scaled_object(&ScaledObjectId { namespace, name });
             }
-            News::Namespaces(Update::Reset(all)) => index.reset_namespaces(all),
+            News::Namespaces(Update::Reset(all)) => index.reset_namespaces(scope, all),
             News::Namespaces(Update::Apply(one)) => index.apply_namespace(one),
             News::Namespaces(Update::Delete(key)) => index.delete_namespace(&key.name),
-            News::ConfigMap(update) => self.read_config(watch, update),
+            News::ConfigMap(update) => self.read_config(watch.kind, update),
             News::Failed(_) | News::Skipped { .. } => {}
         }
     }
@@ -434,8 +480,13 @@ impl Watches {
     }
 
     fn changes(&self) -> Changes {
-        let client = &self.context.client;
-        WATCHES.iter().map(|watch| (watch.start)(client, &self.context.namespace)).collect()
+        let Context { client, namespace, .. } = &self.context;
+        let start =
+            |watch: &Watch, id| (watch.start)(&Place { client, own_namespace: namespace, id });
+        let of_kind = |watch: &Watch| {
+            watch.ids(&self.scopes).into_iter().map(|id| start(watch, id)).collect::<Vec<_>>()
+        };
+        WATCHES.iter().flat_map(of_kind).collect()
     }
 }
 
@@ -446,10 +497,20 @@ fn invalid(name: &str, why: String) -> Problem {
 
 type Changes = SelectAll<BoxStream<'static, Change>>;
 
+/// Which watch it is.
+#[derive(Clone, Debug)]
+struct WatchId {
+    /// The plural of the kind, or the ConfigMap's name.
+    kind: &'static str,
+    /// The name in logs and readiness.
+    name: Arc<str>,
+    scope: Scope,
+}
+
 /// One thing that a watch has to say.
 #[derive(Debug)]
 struct Change {
-    watch: &'static str,
+    watch: WatchId,
     news: News,
 }
 
@@ -497,83 +558,153 @@ impl<T> Update<T> {
     }
 }
 
-/// One watch: its name in logs and readiness, and how it is started.
+/// The watches of one kind.
 struct Watch {
-    name: &'static str,
-    start: fn(&Client, &str) -> BoxStream<'static, Change>,
+    /// The plural of the kind, or the ConfigMap's name.
+    kind: &'static str,
+    reach: Reach,
+    start: fn(&Place<'_>) -> BoxStream<'static, Change>,
 }
 
-/// Every watch, and so every right to list and watch that podswell needs.
+/// Where the objects of a kind are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Wherever workloads are: one watch for each scope.
+    Workloads,
+    /// In podswell's own namespace: one watch.
+    Own,
+}
+
+impl Watch {
+    fn ids(&self, scopes: &[Scope]) -> Vec<WatchId> {
+        let scopes = match self.reach {
+            Reach::Workloads => scopes,
+            Reach::Own => &[Scope::Everywhere],
+        };
+        let id = |scope: &Scope| WatchId {
+            kind: self.kind,
+            name: scope.watch_name(self.kind),
+            scope: scope.clone(),
+        };
+        scopes.iter().map(id).collect()
+    }
+}
+
+fn watch_ids(scopes: &[Scope]) -> Vec<WatchId> {
+    WATCHES.iter().flat_map(|watch| watch.ids(scopes)).collect()
+}
+
+/// What one watch is started with.
+struct Place<'a> {
+    client: &'a Client,
+    own_namespace: &'a str,
+    id: WatchId,
+}
+
+impl Place<'_> {
+    /// The objects of a kind within the watch's scope.
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        self.id.scope.api(self.client)
+    }
+}
+
+/// Every kind that is watched, and so every right to list and watch that podswell needs.
 const WATCHES: [Watch; 9] = [
     Watch {
-        name: "deployments",
-        start: |client, _| {
-            let stream = object_watcher(all::<DeserializeGuard<Deployment>>(client), config());
-            follow("deployments", stream, guarded(facts::deployment), News::Deployments)
+        kind: "deployments",
+        reach: Reach::Workloads,
+        start: |place| {
+            let api = place.api::<DeserializeGuard<Deployment>>();
+            let stream = object_watcher(api, config());
+            follow(place, stream, guarded(facts::deployment), News::Deployments)
         },
     },
     Watch {
-        name: "replicasets",
-        start: |client, _| {
-            let stream = object_watcher(all::<PartialObjectMeta<ReplicaSet>>(client), config());
-            follow("replicasets", stream, plain(facts::replica_set), News::ReplicaSets)
+        kind: "replicasets",
+        reach: Reach::Workloads,
+        start: |place| {
+            let api = place.api::<PartialObjectMeta<ReplicaSet>>();
+            let stream = object_watcher(api, config());
+            follow(place, stream, plain(facts::replica_set), News::ReplicaSets)
         },
     },
     Watch {
-        name: "pods",
-        start: |client, _| {
+        kind: "pods",
+        reach: Reach::Workloads,
+        start: |place| {
             // Finished pods neither serve nor count; there may be very many of them.
             let config = config().fields("status.phase!=Succeeded,status.phase!=Failed");
-            let stream = object_watcher(all::<DeserializeGuard<Pod>>(client), config);
-            follow("pods", stream, guarded(facts::pod), News::Pods)
+            let stream = object_watcher(place.api::<DeserializeGuard<Pod>>(), config);
+            follow(place, stream, guarded(facts::pod), News::Pods)
         },
     },
     Watch {
-        name: "horizontalpodautoscalers",
-        start: |client, _| {
-            let api = all::<DeserializeGuard<HorizontalPodAutoscaler>>(client);
+        kind: "horizontalpodautoscalers",
+        reach: Reach::Workloads,
+        start: |place| {
+            let api = place.api::<DeserializeGuard<HorizontalPodAutoscaler>>();
             let stream = object_watcher(api, config());
-            follow("horizontalpodautoscalers", stream, guarded(facts::hpa), News::Hpas)
+            follow(place, stream, guarded(facts::hpa), News::Hpas)
         },
     },
-    Watch {
-        name: SCALED_OBJECTS,
-        start: |client, _| {
-            let resource = scaled_object::resource();
-            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-            follow_if_served(SCALED_OBJECTS, object_watcher(api, config()))
-        },
-    },
-    Watch {
-        name: "namespaces",
-        start: |client, _| {
-            let stream = object_watcher(all::<PartialObjectMeta<Namespace>>(client), config());
-            follow("namespaces", stream, plain(facts::namespace), News::Namespaces)
-        },
-    },
-    Watch {
-        name: CONFIG_AUTOSCALER,
-        start: |client, namespace| config_map(client, namespace, CONFIG_AUTOSCALER),
-    },
-    Watch {
-        name: CONFIG_PODSWELL,
-        start: |client, namespace| config_map(client, namespace, CONFIG_PODSWELL),
-    },
-    Watch {
-        name: CONFIG_SOURCES,
-        start: |client, namespace| config_map(client, namespace, CONFIG_SOURCES),
-    },
+    Watch { kind: SCALED_OBJECTS, reach: Reach::Workloads, start: scaled_objects },
+    Watch { kind: "namespaces", reach: Reach::Workloads, start: namespaces },
+    Watch { kind: CONFIG_AUTOSCALER, reach: Reach::Own, start: config_map },
+    Watch { kind: CONFIG_PODSWELL, reach: Reach::Own, start: config_map },
+    Watch { kind: CONFIG_SOURCES, reach: Reach::Own, start: config_map },
 ];
 
 /// Each ConfigMap has its own watch by name: then the right to read it can be given by name too.
-fn config_map(client: &Client, namespace: &str, name: &'static str) -> BoxStream<'static, Change> {
-    let api = Api::<DeserializeGuard<ConfigMap>>::namespaced(client.clone(), namespace);
-    let stream = object_watcher(api, config().fields(&format!("metadata.name={name}")));
-    follow(name, stream, guarded(facts::config_map), News::ConfigMap)
+fn config_map(place: &Place<'_>) -> BoxStream<'static, Change> {
+    let api: Api<DeserializeGuard<ConfigMap>> =
+        Api::namespaced(place.client.clone(), place.own_namespace);
+    let stream = object_watcher(api, config().fields(&format!("metadata.name={}", place.id.kind)));
+    follow(place, stream, guarded(facts::config_map), News::ConfigMap)
 }
 
-fn all<K: Resource<DynamicType = ()>>(client: &Client) -> Api<K> {
-    Api::all(client.clone())
+/// Watches all namespaces, or asks for one.
+fn namespaces(place: &Place<'_>) -> BoxStream<'static, Change> {
+    let Some(name) = place.id.scope.namespace() else {
+        let api = Api::<PartialObjectMeta<Namespace>>::all(place.client.clone());
+        return follow(
+            place,
+            object_watcher(api, config()),
+            plain(facts::namespace),
+            News::Namespaces,
+        );
+    };
+    let watch = place.id.clone();
+    let (mut was_read, mut was_said) = (false, false);
+    poll_namespace(place.client, name)
+        .filter_map(move |news| {
+            let news = match news {
+                NamespaceNews::Read(found) => {
+                    was_read = true;
+                    Some(News::Namespaces(Update::Reset(found.into_iter().collect())))
+                }
+                // Its annotations may say no; but one that never could be asked forbids nothing.
+                NamespaceNews::Forbidden(_) if !was_read => {
+                    let is_first = !std::mem::replace(&mut was_said, true);
+                    is_first.then(|| without_annotations(&watch))
+                }
+                NamespaceNews::Forbidden(error) | NamespaceNews::Failed(error) => {
+                    Some(News::Failed(error))
+                }
+            };
+            let change = news.map(|news| Change { watch: watch.clone(), news });
+            std::future::ready(change)
+        })
+        .boxed()
+}
+
+fn without_annotations(watch: &WatchId) -> News {
+    let namespace = watch.scope.namespace().map(|name| &**name);
+    let fix = "let podswell's ServiceAccount get it: apply what podswell rbac --namespaces prints";
+    tracing::warn!(namespace, fix, "may not read the namespace: its annotations do not count");
+    News::Namespaces(Update::Reset(Vec::new()))
 }
 
 fn config() -> watcher::Config {
@@ -602,7 +733,7 @@ fn guarded<K, T>(convert: fn(K) -> Option<T>) -> impl Fn(DeserializeGuard<K>) ->
 /// Turns a watch into news. A list is collected until it is complete; an object is turned into facts
 /// before the next one is looked at.
 fn follow<K, T>(
-    watch: &'static str,
+    place: &Place<'_>,
     stream: impl Stream<Item = Result<WatchEvent<K>, watcher::Error>> + Send + 'static,
     parse: impl Fn(K) -> Parsed<T> + Send + 'static,
     wrap: fn(Update<T>) -> News,
@@ -611,12 +742,13 @@ where
     K: Resource + Send + 'static,
     T: Send + 'static,
 {
-    let mut listed = Vec::new();
+    let (mut listed, watch) = (Vec::new(), place.id.clone());
     stream
         .default_backoff()
         .filter_map(move |step| {
-            let news = news_of(step, &mut listed, watch, &parse, wrap);
-            std::future::ready(news.map(|news| Change { watch, news }))
+            let news = news_of(step, &mut listed, watch.kind, &parse, wrap);
+            let watch = || watch.clone();
+            std::future::ready(news.map(|news| Change { watch: watch(), news }))
         })
         .boxed()
 }
@@ -624,22 +756,25 @@ where
 /// Follows `ScaledObjects`. A cluster that does not serve them has none, which is no failure; it is asked
 /// again, since KEDA may be installed at any time. Without the right to read them the rest goes on,
 /// because the autoscalers that they make are seen all the same.
-fn follow_if_served(
-    watch: &'static str,
-    stream: impl Stream<Item = Result<WatchEvent<DynamicObject>, watcher::Error>> + Send + 'static,
-) -> BoxStream<'static, Change> {
-    let mut listed = Vec::new();
+fn scaled_objects(place: &Place<'_>) -> BoxStream<'static, Change> {
+    let (client, resource) = (place.client.clone(), scaled_object::resource());
+    let api: Api<DynamicObject> = match place.id.scope.namespace() {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
+    let (mut listed, watch) = (Vec::new(), place.id.clone());
     let parse = plain(scaled_object::facts);
-    stream
+    object_watcher(api, config())
         .backoff(Evenly(ABSENCE_PAUSE))
         .filter_map(move |step| {
             let news = match step {
                 Err(error) if watch_reason(&error) == "NotFound" => {
                     Some(News::ScaledObjects(Update::Reset(Vec::new())))
                 }
-                step => news_of(step, &mut listed, watch, &parse, News::ScaledObjects),
+                step => news_of(step, &mut listed, watch.kind, &parse, News::ScaledObjects),
             };
-            std::future::ready(news.map(|news| Change { watch, news }))
+            let watch = || watch.clone();
+            std::future::ready(news.map(|news| Change { watch: watch(), news }))
         })
         .boxed()
 }

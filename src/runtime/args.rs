@@ -59,6 +59,16 @@ pub struct RunArgs {
     )]
     pub keda_addresses: Vec<String>,
 
+    /// Watch and scale in these namespaces only, with rights in them only; by default in all
+    #[arg(
+        long,
+        env = "PODSWELL_NAMESPACES",
+        value_delimiter = ',',
+        value_name = "NAME,..",
+        value_parser = parse_namespace
+    )]
+    pub namespaces: Vec<String>,
+
     /// Where the ConfigMaps are; by default the pod's own namespace, else podswell-system
     #[arg(long, env = "PODSWELL_NAMESPACE", value_name = "NAME", value_parser = parse_namespace)]
     pub namespace: Option<String>,
@@ -186,6 +196,8 @@ pub struct ClusterAccess {
 pub struct Settings {
     /// What the resolution of annotations needs to know.
     pub process: ProcessSettings,
+    /// The only namespaces that are watched, each once, in order; all if empty.
+    pub namespaces: Vec<String>,
     /// Where the ConfigMaps are.
     pub namespace: String,
     /// The API server.
@@ -266,6 +278,7 @@ impl RunArgs {
                 freeze: false,
                 keda_addresses: BTreeSet::from_iter(self.keda_addresses),
             },
+            namespaces: Vec::from_iter(BTreeSet::from_iter(self.namespaces)),
             namespace: self
                 .namespace
                 .or_else(own_namespace)
@@ -403,6 +416,7 @@ mod tests {
             (&["--compat", "keda"], "--compat"),
             (&["--default-max-scale", "0"], "--default-max-scale"),
             (&["--adopt-namespaces", "a,B!"], "--adopt-namespaces"),
+            (&["--namespaces", "a,"], "--namespaces"),
             (&["--namespace", ""], "--namespace"),
             (&["--listen", "8080"], "--listen"),
             (&["--listen", "example.com:80"], "--listen"),

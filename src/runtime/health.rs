@@ -15,12 +15,15 @@ use parking_lot::RwLock;
 pub const LIVENESS_LIMIT: Duration = Duration::from_secs(30);
 
 /// How one watch of the API server is, as readers see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchReport {
-    /// The plural of the kind that is watched, or the name of the ConfigMap.
-    pub name: &'static str,
+    /// The plural of the kind that is watched (`pods`, or `pods in shop` where only some namespaces are
+    /// watched), or the name of the ConfigMap.
+    pub name: Arc<str>,
     /// Whether it had its first complete list.
     pub synced: bool,
+    /// Whether readiness waits for it while it is not synced.
+    pub awaited: bool,
     /// Why it cannot read at present, a word of a closed list; `None` if it can.
     pub fault: Option<&'static str>,
     /// How many objects it had to skip because they were malformed.
@@ -124,12 +127,12 @@ impl Health {
 
     /// What readiness still waits for, in the watches' order; empty: ready. A process that stands by is
     /// ready as well: it could take over at once.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let watches = self.watches();
-        let mut missing: Vec<_> =
-            watches.iter().filter(|watch| !watch.synced).map(|watch| watch.name).collect();
+    pub fn missing(&self) -> Vec<String> {
+        let awaited = |watch: &WatchReport| watch.awaited && !watch.synced;
+        let watches = self.watches().into_iter().filter(awaited);
+        let mut missing: Vec<_> = watches.map(|watch| watch.name.to_string()).collect();
         if self.stopping.load(Ordering::Relaxed) {
-            missing.push("stopping");
+            missing.push("stopping".to_owned());
         }
         missing
     }
@@ -160,11 +163,12 @@ mod tests {
         let synced = Arc::new(AtomicBool::new(false));
         let seen = synced.clone();
         health.set_watches(Box::new(move || {
-            let report =
-                WatchReport { name: "pods", synced: true, fault: Some("Timeout"), skipped: 0 };
-            let late =
-                WatchReport { name: "nodes", synced: seen.load(Ordering::Relaxed), ..report };
-            vec![late, report]
+            let report = |name: &str, synced, awaited| {
+                let (name, fault) = (name.into(), Some("Timeout"));
+                WatchReport { name, synced, awaited, fault, skipped: 0 }
+            };
+            let late = report("nodes", seen.load(Ordering::Relaxed), true);
+            vec![late, report("pods", true, true), report("pods in shop", false, false)]
         }));
         assert_eq!(health.missing(), ["nodes"]);
         synced.store(true, Ordering::Relaxed);

@@ -314,14 +314,14 @@ impl Process {
         let mut family = encoder.encode_descriptor("watch_up", help, None, MetricType::Gauge)?;
         for watch in &watches {
             let up = i64::from(watch.synced && watch.fault.is_none());
-            family.encode_family(&[("watch", watch.name)])?.encode_gauge(&up)?;
+            family.encode_family(&[("watch", &*watch.name)])?.encode_gauge(&up)?;
         }
         let help = "Malformed objects that a watch left out";
         let mut family =
             encoder.encode_descriptor("watch_skipped", help, None, MetricType::Counter)?;
         for watch in &watches {
             family
-                .encode_family(&[("watch", watch.name)])?
+                .encode_family(&[("watch", &*watch.name)])?
                 .encode_counter::<NoLabels, _, u64>(&watch.skipped, None)?;
         }
         Ok(())

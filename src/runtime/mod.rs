@@ -327,7 +327,7 @@ fn start_feeders(
         clock: core.clock.clone(),
         reader: Box::new(Reader::new(process.clone(), sources)),
     };
-    let watches = Watches::new(context, process);
+    let watches = Watches::new(context, process).within(&core.settings.namespaces);
     let watch_health = watches.health();
     let reported = watch_health.clone();
     health.set_watches(Box::new(move || reports(&reported)));
@@ -336,11 +336,12 @@ fn start_feeders(
 }
 
 fn reports(health: &WatchHealth) -> Vec<WatchReport> {
-    let states = health.states().into_iter();
+    let (states, goes_on) = (health.states().into_iter(), health.is_synced());
     states
         .map(|(name, state)| WatchReport {
             name,
             synced: state.synced,
+            awaited: !(goes_on && state.namespace.is_some()),
             fault: state.fault,
             skipped: state.skipped,
         })

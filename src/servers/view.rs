@@ -61,7 +61,7 @@ pub struct StatusBody {
     /// Whether all caches are filled.
     pub ready: bool,
     /// What readiness waits for.
-    pub missing: Vec<&'static str>,
+    pub missing: Vec<String>,
     /// How many targets are decided.
     pub targets: usize,
     /// How many targets need a person.
@@ -98,7 +98,7 @@ impl LeaseBody {
 /// The state of one watch.
 #[derive(Debug, Serialize)]
 pub struct WatchBody {
-    name: &'static str,
+    name: String,
     synced: bool,
     fault: Option<&'static str>,
     skipped: u64,
@@ -107,8 +107,8 @@ pub struct WatchBody {
 impl WatchBody {
     /// What a watch reports.
     pub fn of(report: &WatchReport) -> Self {
-        let WatchReport { name, synced, fault, skipped } = *report;
-        Self { name, synced, fault, skipped }
+        let WatchReport { ref name, synced, fault, skipped, .. } = *report;
+        Self { name: name.to_string(), synced, fault, skipped }
     }
 }
 

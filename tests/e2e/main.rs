@@ -13,6 +13,7 @@
 mod harness;
 mod kubernetes;
 mod leadership;
+mod namespaces;
 mod scaling;
 mod tools;
 

@@ -23,9 +23,9 @@ async fn the_tools_tell_the_truth_about_a_real_cluster() {
     let (code, after) = check(&kubeconfig, &[]).await;
     // Only the controller is missing here.
     assert_eq!(code, 2, "{after}");
-    assert_eq!(wrong(&after), ["controller"], "{after}");
+    assert_eq!(wrong(&after), ["controller", "lease"], "{after}");
     let (_, asked) = check(&plane.kubeconfig(), &["--service-account", "podswell"]).await;
-    assert_eq!(wrong(&asked), ["controller"], "{asked}");
+    assert_eq!(wrong(&asked), ["controller", "lease"], "{asked}");
     a_lost_right_is_named(&plane, &kubeconfig).await;
     workloads_are_looked_at(&plane, &kubeconfig).await;
     a_handed_over_field_outlives_its_manifest(&plane).await;
@@ -86,7 +86,11 @@ async fn workloads_are_looked_at(plane: &ControlPlane, kubeconfig: &Path) {
     plane.kubectl(&["-n", NAMESPACE, "autoscale", "deploy/web", "--max=3"]).await;
     let (code, report) = check(kubeconfig, &[]).await;
     assert_eq!(code, 2, "{report}");
-    assert_eq!(wrong(&report), ["controller", "workloads", "rivals", "field-owners"], "{report}");
+    assert_eq!(
+        wrong(&report),
+        ["controller", "lease", "workloads", "rivals", "field-owners"],
+        "{report}"
+    );
     let text = report.to_string();
     assert!(text.contains("shop/web: HorizontalPodAutoscaler web"), "{text}");
     assert!(text.contains("did you mean autoscaling.knative.dev/max-scale?"), "{text}");

@@ -22,7 +22,7 @@ use kube::{Api, Client};
 
 use super::CheckArgs;
 use super::report::{Check, CheckId};
-use crate::cli::rbac::{RULES, Rule, Scope};
+use crate::cli::rbac::{RULES, Rule, Scope, within_one};
 use crate::core::defaults::ClusterDefaults;
 use crate::core::duration::GoDuration;
 use crate::core::explain::is_remark;
@@ -59,8 +59,8 @@ const INSTALLED: [(&str, &str); 8] = [
 
 /// The state of one run: what early checks learn, late ones use.
 pub(super) struct Inspection<'a> {
-    client: Client,
-    args: &'a CheckArgs,
+    pub(super) client: Client,
+    pub(super) args: &'a CheckArgs,
     limit: Duration,
     clock: SystemClock,
     defaults: ClusterDefaults,
@@ -92,7 +92,10 @@ impl<'a> Inspection<'a> {
     }
 
     /// Waits for an answer, but not for ever.
-    async fn answer<T>(&self, asked: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    pub(super) async fn answer<T>(
+        &self,
+        asked: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, String> {
         match tokio::time::timeout(self.limit, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status))) => {
@@ -154,8 +157,10 @@ impl<'a> Inspection<'a> {
     /// Every verb of every rule that podswell has to have.
     pub(super) async fn rights(&self) -> Vec<Check> {
         let mut wanted = Vec::new();
-        for rule in &RULES {
+        for rule in RULES {
             for place in self.places(rule.scope) {
+                let of_namespace = rule.scope == Scope::Namespaces && place.is_some();
+                let rule = if of_namespace { within_one(rule) } else { rule };
                 wanted
                     .extend(rule.resources.iter().map(|resource| (rule, *resource, place.clone())));
             }
@@ -170,14 +175,14 @@ impl<'a> Inspection<'a> {
     fn places(&self, scope: Scope) -> Vec<Option<String>> {
         match scope {
             Scope::Own => vec![Some(self.args.namespace.clone())],
-            Scope::Workloads if !self.args.namespaces.is_empty() => {
+            Scope::Workloads | Scope::Namespaces if !self.args.namespaces.is_empty() => {
                 self.args.namespaces.iter().cloned().map(Some).collect()
             }
-            Scope::Workloads | Scope::Cluster => vec![None],
+            Scope::Workloads | Scope::Namespaces => vec![None],
         }
     }
 
-    async fn right(&self, rule: &Rule, resource: &str, place: Option<String>) -> Check {
+    async fn right(&self, rule: Rule, resource: &str, place: Option<String>) -> Check {
         let names: Vec<Option<&str>> = if rule.names.is_empty() {
             vec![None]
         } else {

@@ -15,6 +15,7 @@ pub(super) enum CheckId {
     Rights,
     MayInstall,
     Controller,
+    Lease,
     ConfigMaps,
     SourceAnswers,
     SourceAge,
@@ -26,13 +27,14 @@ pub(super) enum CheckId {
 
 impl CheckId {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::ApiReachable,
         Self::ApiVersion,
         Self::ClockSkew,
         Self::Rights,
         Self::MayInstall,
         Self::Controller,
+        Self::Lease,
         Self::ConfigMaps,
         Self::SourceAnswers,
         Self::SourceAge,
@@ -50,6 +52,7 @@ impl CheckId {
             Self::Rights => "rights",
             Self::MayInstall => "may-install",
             Self::Controller => "controller",
+            Self::Lease => "lease",
             Self::ConfigMaps => "config-maps",
             Self::SourceAnswers => "source-answers",
             Self::SourceAge => "source-age",
@@ -69,6 +72,7 @@ impl CheckId {
             Self::Rights => "apply what podswell rbac prints",
             Self::MayInstall => "ask an administrator to apply what podswell manifests prints",
             Self::Controller => "look at the logs of the Deployment podswell",
+            Self::Lease => "look at the logs of podswell and at who else may write its Lease",
             Self::ConfigMaps => "mend the ConfigMap; podswell lint checks it without a cluster",
             Self::SourceAnswers => {
                 "check the URL and the credentials from podswell's pod: kubectl exec deploy/podswell"

@@ -68,6 +68,17 @@ impl Cluster {
         let ready = json!({"metadata": {"name": "podswell"}, "spec": {"selector": {}, "template": {}},
             "status": {"readyReplicas": 1}});
         self.get("/apis/apps/v1/namespaces/podswell-system/deployments/podswell", &ready).await;
+        let lease = |version: u32| {
+            ResponseTemplate::new(200).set_body_json(json!({
+                "metadata": {"name": "podswell", "resourceVersion": version.to_string()},
+                "spec": {"holderIdentity": "podswell-0_0123abcd", "leaseDurationSeconds": 4},
+            }))
+        };
+        let at = "/apis/coordination.k8s.io/v1/namespaces/podswell-system/leases/podswell";
+        let first = Mock::given(method("GET")).and(path(at)).respond_with(lease(1));
+        first.up_to_n_times(1).mount(&self.server).await;
+        let next = Mock::given(method("GET")).and(path(at)).respond_with(lease(2));
+        next.with_priority(8).mount(&self.server).await;
         // Later mocks stand behind earlier ones.
         let absent = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound",
             "message": "not found"});

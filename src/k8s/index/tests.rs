@@ -103,9 +103,9 @@ fn line(output: &Output) -> String {
 /// A target `a/web` with one ReplicaSet `rs1` and one pod `p1`, already announced.
 fn settled() -> Index {
     let mut index = index();
-    index.reset_deployments(vec![deployment("a", "web", "1")]);
-    index.reset_replica_sets(vec![set("a", "rs1", "a-web")]);
-    index.reset_pods(at(0), vec![pod("a", "p1", "rs1")]);
+    index.reset_deployments(&Scope::Everywhere, vec![deployment("a", "web", "1")]);
+    index.reset_replica_sets(&Scope::Everywhere, vec![set("a", "rs1", "a-web")]);
+    index.reset_pods(at(0), &Scope::Everywhere, vec![pod("a", "p1", "rs1")]);
     assert!(!index.settle(10));
     assert_eq!(
         lines(&mut index),
@@ -117,6 +117,27 @@ fn settled() -> Index {
         ]
     );
     index
+}
+
+#[test]
+fn a_list_of_one_namespace_concerns_only_that_one() {
+    let mut index = index();
+    for namespace in ["a", "b"] {
+        let scope = Scope::Namespace(namespace.into());
+        index.reset_deployments(&scope, vec![deployment(namespace, "web", "1")]);
+    }
+    assert!(!index.settle(10));
+    let of = |lines: Vec<String>| {
+        let applied = lines.into_iter().filter(|line| line.contains("applied"));
+        applied.collect::<Vec<_>>()
+    };
+    index.hold_back(BTreeSet::from(["b".into()]));
+    assert_eq!(of(lines(&mut index)), ["a/web applied 100 apply 0"]);
+    assert!(lines(&mut index).is_empty());
+    index.hold_back(BTreeSet::new());
+    assert_eq!(of(lines(&mut index)), ["b/web applied 100 apply 0"]);
+    index.reset_deployments(&Scope::Namespace("b".into()), vec![]);
+    assert_eq!(lines(&mut index), ["b/web expelled", "b/web deleted"]);
 }
 
 #[test]
@@ -181,14 +202,17 @@ fn a_scaled_object_and_the_hpa_that_it_made_are_one_rival() {
         ["scaled object so gone", r#"a/web rivals ["ScaledObject so"]"#],
         "its autoscaler is still there"
     );
-    index.reset_hpas(vec![]);
+    index.reset_hpas(&Scope::Everywhere, vec![]);
     assert_eq!(lines(&mut index), ["a/web rivals []"]);
 }
 
 #[test]
 fn scaled_objects_come_and_go_and_move() {
     let mut index = settled();
-    index.reset_scaled_objects(vec![scaled_object("one", "web"), scaled_object("two", "other")]);
+    index.reset_scaled_objects(
+        &Scope::Everywhere,
+        vec![scaled_object("one", "web"), scaled_object("two", "other")],
+    );
     assert_eq!(
         lines(&mut index),
         ["scaled object one", "scaled object two", r#"a/web rivals ["ScaledObject one"]"#]
@@ -199,12 +223,12 @@ fn scaled_objects_come_and_go_and_move() {
     assert_eq!(lines(&mut index), ["scaled object two"], "a pause leaves the target alone");
     index.apply_scaled_object(scaled_object("two", "web"));
     assert_eq!(lines(&mut index), ["scaled object two", r#"a/web rivals ["ScaledObject two"]"#]);
-    index.reset_scaled_objects(vec![]);
+    index.reset_scaled_objects(&Scope::Everywhere, vec![]);
     assert_eq!(
         lines(&mut index),
         ["scaled object one gone", "scaled object two gone", "a/web rivals []"]
     );
-    index.reset_scaled_objects(vec![]);
+    index.reset_scaled_objects(&Scope::Everywhere, vec![]);
     assert!(index.take_outputs().is_empty(), "no KEDA, no word");
 }
 
@@ -372,9 +396,12 @@ fn an_hpa_comes_and_goes() {
     index.apply_hpa(hpa("a", "another", "api"));
     index.delete_hpa(&ObjectKey::new("a", "keda-hpa-web"));
     assert_eq!(lines(&mut index), ["a/web rivals []"]);
-    index.reset_hpas(vec![hpa("a", "again", "web")]);
+    index.reset_hpas(&Scope::Everywhere, vec![hpa("a", "again", "web")]);
     assert_eq!(lines(&mut index), [r#"a/web rivals ["HorizontalPodAutoscaler again"]"#]);
-    index.reset_hpas(vec![HpaFacts { follows_podswell: true, ..hpa("a", "again", "web") }]);
+    index.reset_hpas(
+        &Scope::Everywhere,
+        vec![HpaFacts { follows_podswell: true, ..hpa("a", "again", "web") }],
+    );
     assert_eq!(lines(&mut index), [r#"a/web rivals ["HorizontalPodAutoscaler again follows"]"#]);
 }
 
@@ -397,7 +424,10 @@ fn a_rival_is_told_before_the_replicas() {
 #[test]
 fn a_relist_replaces_what_was_missed() {
     let mut index = settled();
-    index.reset_deployments(vec![deployment("a", "web", "1"), deployment("a", "api", "3")]);
+    index.reset_deployments(
+        &Scope::Everywhere,
+        vec![deployment("a", "web", "1"), deployment("a", "api", "3")],
+    );
     index.settle(10);
     // Not new: it may have been created long ago, while the watch was away.
     assert_eq!(
@@ -409,14 +439,14 @@ fn a_relist_replaces_what_was_missed() {
             "a/api enrolled a-api 1 []",
         ]
     );
-    index.reset_pods(at(3), vec![pod("a", "p7", "rs1")]);
+    index.reset_pods(at(3), &Scope::Everywhere, vec![pod("a", "p7", "rs1")]);
     assert_eq!(lines(&mut index), [r#"a/web enrolled a-web 1 ["p7"]"#]);
-    index.reset_replica_sets(vec![]);
+    index.reset_replica_sets(&Scope::Everywhere, vec![]);
     assert_eq!(
         lines(&mut index),
         ["a/web pods 0+0 (0 pending, 0 terminating)", "a/web enrolled a-web 1 []"]
     );
-    index.reset_deployments(vec![]);
+    index.reset_deployments(&Scope::Everywhere, vec![]);
     assert_eq!(
         lines(&mut index),
         ["a/api expelled", "a/api deleted", "a/web expelled", "a/web deleted"]
@@ -492,11 +522,14 @@ fn a_flapping_annotation_is_resolved_once_a_period() {
 #[test]
 fn a_namespace_concerns_its_own_targets_only() {
     let mut index = settled();
-    index.reset_deployments(vec![
-        deployment("a", "web", "1"),
-        deployment("aa", "web", "1"),
-        deployment("b", "web", "1"),
-    ]);
+    index.reset_deployments(
+        &Scope::Everywhere,
+        vec![
+            deployment("a", "web", "1"),
+            deployment("aa", "web", "1"),
+            deployment("b", "web", "1"),
+        ],
+    );
     index.settle(10);
     index.take_outputs();
     let namespace = |mode: &str, terminating| NamespaceFacts {
@@ -509,7 +542,7 @@ fn a_namespace_concerns_its_own_targets_only() {
     index.end_period();
     index.settle(10);
     assert_eq!(lines(&mut index), ["a/web applied 100 paused 0"]);
-    index.reset_namespaces(vec![]);
+    index.reset_namespaces(&Scope::Everywhere, vec![]);
     index.end_period();
     index.settle(10);
     assert_eq!(lines(&mut index), ["a/web applied 100 apply 0"]);
@@ -536,7 +569,7 @@ fn bad_annotations_concern_their_own_target_only() {
 fn settings_concern_every_target_a_few_at_a_time() {
     let mut index = index();
     let all = ["t1", "t2", "t3"].map(|name| deployment("a", name, "1"));
-    index.reset_deployments(all.to_vec());
+    index.reset_deployments(&Scope::Everywhere, all.to_vec());
     assert!(index.settle(2), "one is left");
     assert_eq!(lines(&mut index).len(), 8);
     assert!(!index.settle(2));
@@ -718,11 +751,11 @@ impl Cluster {
     }
 
     fn list(&self, index: &mut Index) {
-        index.reset_pods(at(0), self.pods.values().cloned().collect());
-        index.reset_deployments(self.deployments.values().cloned().collect());
-        index.reset_hpas(self.hpas.values().cloned().collect());
-        index.reset_replica_sets(self.sets.values().cloned().collect());
-        index.reset_namespaces(self.namespaces.values().cloned().collect());
+        index.reset_pods(at(0), &Scope::Everywhere, self.pods.values().cloned().collect());
+        index.reset_deployments(&Scope::Everywhere, self.deployments.values().cloned().collect());
+        index.reset_hpas(&Scope::Everywhere, self.hpas.values().cloned().collect());
+        index.reset_replica_sets(&Scope::Everywhere, self.sets.values().cloned().collect());
+        index.reset_namespaces(&Scope::Everywhere, self.namespaces.values().cloned().collect());
     }
 
     /// What an index says that never saw anything but the present.

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -65,6 +65,14 @@ impl Bench {
     /// Watches a cluster whose API server answers with `answer`; what that leaves open is an empty list
     /// and a silent watch.
     fn new(answer: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Self {
+        Self::within(&[], answer)
+    }
+
+    /// The same in some namespaces only.
+    fn within(
+        namespaces: &[&str],
+        answer: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static,
+    ) -> Self {
         let (client, journal) = api_server(move |asked| {
             let silent = || if is_watch(&asked) { Reply::watch(&[]) } else { list(&[]) };
             std::future::ready(answer(&asked).unwrap_or_else(silent))
@@ -84,7 +92,8 @@ impl Bench {
             reader: Box::new(ToyReader),
         };
         let index = Index::with_resolver(Settings::default(), toy_resolver);
-        let watches = Watches::with_index(context, index);
+        let namespaces: Vec<_> = namespaces.iter().map(|name| (*name).to_owned()).collect();
+        let watches = Watches::with_index(context, index).within(&namespaces);
         let (health, stop) = (watches.health(), CancellationToken::new());
         let task = tokio::spawn(watches.run(stop.clone()));
         Self { events, health, roster, scaled_objects, uids, clock, journal, stop, task }
@@ -239,9 +248,97 @@ async fn a_forbidden_watch_is_named_and_the_others_go_on_after_a_while() {
     assert!(!bench.health.is_synced(), "so nothing is written");
 }
 
+fn of_namespace(namespace: &str, name: &str) -> Value {
+    let mut object = deployment(name, 1);
+    object["metadata"]["namespace"] = json!(namespace);
+    object
+}
+
+fn namespace(name: &str, mode: &str) -> Value {
+    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+        "metadata": {"name": name, "annotations": {"podswell.dev/mode": mode}}})
+}
+
+#[tokio::test]
+async fn named_namespaces_are_read_one_by_one_and_nothing_of_the_cluster() {
+    let mut bench = Bench::within(&["blog", "shop"], |asked| match asked.path.as_str() {
+        "/api/v1/namespaces/shop" => Some(Reply::json(200, &namespace("shop", "paused"))),
+        "/api/v1/namespaces/blog" => Some(Reply::json(403, &failure(403))),
+        "/apis/apps/v1/namespaces/shop/deployments" if !is_watch(asked) => {
+            Some(list(&[of_namespace("shop", "web")]))
+        }
+        "/apis/apps/v1/namespaces/blog/deployments" if !is_watch(asked) => {
+            Some(list(&[of_namespace("blog", "web")]))
+        }
+        _ => None,
+    });
+    bench.synced().await;
+    let mut told = bench.told(6).await;
+    told.retain(|line| line.contains("applied"));
+    told.sort();
+    assert_eq!(told, ["blog/web applied 100 0", "shop/web applied 100 0 frozen"]);
+    let faults = bench.health.states().into_values().filter_map(|state| state.fault);
+    assert_eq!(faults.count(), 0, "a namespace that may not be asked for is none");
+    for asked in bench.journal.lock().iter() {
+        assert!(asked.path.contains("/namespaces/"), "{}", asked.path);
+    }
+}
+
+#[tokio::test]
+async fn a_forbidden_namespace_holds_up_only_itself() {
+    let may_read = Arc::new(AtomicBool::new(false));
+    let granted = may_read.clone();
+    let mut bench = Bench::within(&["blog", "shop"], move |asked| {
+        let in_blog = asked.path.contains("/namespaces/blog/");
+        let forbidden = in_blog && asked.path.ends_with("/horizontalpodautoscalers");
+        match asked.path.rsplit_once('/') {
+            _ if forbidden && !granted.load(Ordering::SeqCst) => {
+                Some(Reply::json(403, &failure(403)))
+            }
+            Some((_, "deployments")) if !is_watch(asked) => {
+                let namespace = if in_blog { "blog" } else { "shop" };
+                Some(list(&[of_namespace(namespace, "web")]))
+            }
+            Some((_, "blog" | "shop")) => Some(Reply::json(404, &failure(404))),
+            _ => None,
+        }
+    });
+    let forbidden = ["horizontalpodautoscalers in blog"];
+    while bench.health.unsynced() != forbidden
+        || bench.health.states()[forbidden[0]].fault.is_none()
+    {
+        tokio::task::yield_now().await;
+    }
+    assert!(bench.events.try_recv().is_err() && !bench.health.is_synced(), "not yet");
+    bench.clock.advance(15);
+    bench.synced().await;
+    let told = bench.told(3).await;
+    assert_eq!(told, ["shop/web applied 100 0", "shop/web ready 0", "shop/web replicas 2"]);
+    assert!(bench.events.try_recv().is_err(), "nothing of the other one");
+    may_read.store(true, Ordering::SeqCst);
+    let told = bench.told(3).await;
+    assert_eq!(told, ["blog/web applied 100 0", "blog/web ready 0", "blog/web replicas 2"]);
+}
+
+#[tokio::test]
+async fn without_any_namespace_nothing_is_written() {
+    let bench = Bench::within(&["blog"], |asked| {
+        let in_blog = asked.path.contains("/namespaces/blog/");
+        in_blog.then(|| Reply::json(403, &failure(403)))
+    });
+    while bench.health.states().values().filter(|state| state.fault.is_some()).count() < 4 {
+        tokio::task::yield_now().await;
+    }
+    bench.clock.advance(15);
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!bench.health.is_synced());
+}
+
 #[tokio::test]
 async fn a_cluster_without_keda_is_complete_and_says_nothing_of_it() {
-    let served = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let served = Arc::new(AtomicBool::new(false));
     let installed = served.clone();
     let bench = Bench::new(move |asked| match (asked.path.as_str(), is_watch(asked)) {
         (SCALED_OBJECTS_PATH, _) if !served.load(Ordering::SeqCst) => {

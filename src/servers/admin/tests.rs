@@ -31,7 +31,8 @@ fn wait_for(readers: &Readers, name: &'static str) -> Arc<AtomicBool> {
     let seen = synced.clone();
     readers.health.set_watches(Box::new(move || {
         let synced = seen.load(Ordering::Relaxed);
-        vec![WatchReport { name, synced, fault: None, skipped: 0 }]
+        let name = name.into();
+        vec![WatchReport { name, synced, awaited: true, fault: None, skipped: 0 }]
     }));
     synced
 }
