@@ -408,7 +408,7 @@ async fn watches_without_rights_say_so(plane: &ControlPlane) {
         let states = watching.health.states();
         states.values().filter(|state| state.fault == Some("Forbidden")).count()
     };
-    until(LIMIT, "eight faults", |faults| *faults == 8, faults).await;
+    until(LIMIT, "nine faults", |faults| *faults == 9, faults).await;
     assert!(!watching.health.is_synced());
     assert_eq!(watching.health.unsynced().len(), 8);
 }
