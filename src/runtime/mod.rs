@@ -12,6 +12,7 @@ pub mod config_reader;
 pub mod engine_handle;
 pub mod engine_task;
 pub mod health;
+pub mod history;
 pub mod metrics;
 pub mod status_board;
 pub mod telemetry;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use parking_lot::RwLock;
 
+use super::history::{History, Moment};
 use crate::core::decision::TargetStatus;
 use crate::core::target::TargetId;
 
@@ -13,12 +15,18 @@ use crate::core::target::TargetId;
 #[derive(Debug, Default)]
 pub struct StatusBoard {
     targets: RwLock<BTreeMap<TargetId, Arc<TargetStatus>>>,
+    history: History,
 }
 
 impl StatusBoard {
     /// Puts up one status in place of the older one of the same target.
     pub fn publish(&self, status: Arc<TargetStatus>) {
-        self.targets.write().insert(status.target.clone(), status);
+        let before = self.targets.write().insert(status.target.clone(), status.clone());
+        let Some(decision) = &status.decision else { return };
+        let before = before.as_ref().and_then(|before| before.decision.as_ref());
+        if !before.is_some_and(|before| Arc::ptr_eq(before, decision)) {
+            self.history.record(&status.target, before.map(Arc::as_ref), decision);
+        }
     }
 
     /// Takes down a target that is gone.
@@ -29,6 +37,11 @@ impl StatusBoard {
     /// The newest status of one target.
     pub fn get(&self, target: &TargetId) -> Option<Arc<TargetStatus>> {
         self.targets.read().get(target).cloned()
+    }
+
+    /// What the target looked like lately, after `after`, oldest first; see [`History`].
+    pub fn history(&self, target: &TargetId, after: Option<Timestamp>) -> Vec<Moment> {
+        self.history.of(target, after)
     }
 
     /// The newest status of every target, ordered by namespace, kind and name.

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path as UrlPath, Request, State};
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 
+use super::page::{self, Streams};
 use super::view::{
-    Document, EngineBody, ErrorBody, LeaseBody, ListBody, StatusBody, Summary, TargetBody,
-    WatchBody,
+    Document, EngineBody, ErrorBody, HistoryBody, LeaseBody, ListBody, MomentBody, StatusBody,
+    Summary, TargetBody, WatchBody,
 };
 use crate::core::explain;
 use crate::core::target::TargetId;
@@ -71,15 +72,20 @@ pub fn public_routes(readers: Readers) -> Router {
     finish(routes, readers)
 }
 
-/// The routes of the admin listener: `/v1/..` and `/log-level`.
+/// The routes of the admin listener: `/v1/..`, `/log-level`, and the page, whose files need no token.
 pub fn admin_routes(readers: Readers, access: Access) -> Router {
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/targets", get(targets))
         .route("/v1/targets/{namespace}/{name}", get(target))
         .route("/v1/targets/{namespace}/{name}/explain", get(explanation))
-        .route("/log-level", get(log_level).put(set_log_level));
-    finish(routes, readers).layer(middleware::from_fn_with_state(Arc::new(access), admit))
+        .route("/v1/targets/{namespace}/{name}/history", get(history))
+        .route("/v1/stream", get(stream).with_state((readers.clone(), Streams::default())))
+        .route("/log-level", get(log_level).put(set_log_level))
+        .route_layer(middleware::from_fn_with_state(Arc::new(access.clone()), admit));
+    let open = Access { token_file: None, ..access };
+    let page = page::files().layer(middleware::from_fn_with_state(Arc::new(open), admit));
+    finish(routes.merge(page), readers)
 }
 
 fn finish(routes: Router<Readers>, readers: Readers) -> Router {
@@ -100,6 +106,7 @@ enum ApiError {
     MethodNotAllowed,
     Internal(&'static str),
     Timeout,
+    TooManyStreams,
 }
 
 impl IntoResponse for ApiError {
@@ -120,6 +127,10 @@ impl IntoResponse for ApiError {
             Self::Timeout => {
                 let message = "the answer took too long".to_owned();
                 (StatusCode::SERVICE_UNAVAILABLE, "Timeout", message)
+            }
+            Self::TooManyStreams => {
+                let message = format!("{} streams are open already", page::MAX_STREAMS);
+                (StatusCode::SERVICE_UNAVAILABLE, "TooManyStreams", message)
             }
         };
         let mut response =
@@ -268,6 +279,32 @@ async fn explanation(
     let attention = if explain::needs_attention(&status) { "true" } else { "false" };
     let screen = explain::explain(&status, readers.clock.now());
     Ok(([(ATTENTION_HEADER, attention)], screen).into_response())
+}
+
+/// Which part of a history is asked for.
+#[derive(serde::Deserialize)]
+struct Since {
+    after: Option<String>,
+}
+
+async fn history(
+    State(readers): State<Readers>,
+    UrlPath((namespace, name)): UrlPath<(String, String)>,
+    Query(Since { after }): Query<Since>,
+) -> Result<Json<Document<HistoryBody>>, ApiError> {
+    let status = find(&readers, &namespace, &name)?;
+    let after = after.map(|text| text.parse()).transpose().map_err(|_why: jiff::Error| {
+        ApiError::BadRequest("after: not a time stamp as RFC 3339 writes it".to_owned())
+    })?;
+    let moments = readers.board.history(&status.target, after);
+    let items = moments.iter().map(MomentBody::of).collect();
+    Ok(Json(Document::new("History", HistoryBody { items })))
+}
+
+async fn stream(
+    State((readers, streams)): State<(Readers, Streams)>,
+) -> Result<Response, ApiError> {
+    streams.open(readers.board).ok_or(ApiError::TooManyStreams)
 }
 
 fn find(

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod http;
+pub mod page;
 pub mod view;
 
 use std::net::SocketAddr;

@@ -16,6 +16,7 @@ use crate::core::explain;
 use crate::core::policy::Consent;
 use crate::core::problem::Problem;
 use crate::runtime::health::{LeaseReport, WatchReport};
+use crate::runtime::history::Moment;
 
 /// The version of all documents.
 pub const API_VERSION: &str = "podswell.dev/v1";
@@ -165,6 +166,12 @@ pub struct Summary {
     signal: Option<&'static str>,
     panic: bool,
     problems: usize,
+    metric: &'static str,
+    load: Option<f64>,
+    panic_load: Option<f64>,
+    target_value: f64,
+    min_scale: i32,
+    max_scale: i32,
 }
 
 impl Summary {
@@ -184,6 +191,54 @@ impl Summary {
             signal: decision.map(|decision| decision.observation.signal.as_str()),
             panic: decision.is_some_and(|decision| decision.panic_mode.is_some()),
             problems: status.all_problems().count(),
+            metric: status.config.spec.metric.as_str(),
+            load: decision.and_then(|decision| decision.observation.stable),
+            panic_load: decision.and_then(|decision| decision.observation.panic),
+            target_value: status.config.spec.target,
+            min_scale: status.config.bounds.min,
+            max_scale: status.config.bounds.max,
+        }
+    }
+}
+
+/// What a target looked like lately.
+#[derive(Debug, Serialize)]
+pub struct HistoryBody {
+    /// Oldest first.
+    pub items: Vec<MomentBody>,
+}
+
+/// A target at one decision.
+#[derive(Debug, Serialize)]
+pub struct MomentBody {
+    at: Timestamp,
+    stable: Option<f64>,
+    panic: Option<f64>,
+    target: f64,
+    ready: i32,
+    replicas: i32,
+    desired: i32,
+    panicking: bool,
+    signal: &'static str,
+    reason: &'static str,
+    gate: Option<&'static str>,
+}
+
+impl MomentBody {
+    /// The moment on the wire.
+    pub fn of(moment: &Moment) -> Self {
+        Self {
+            at: moment.at,
+            stable: moment.stable,
+            panic: moment.panic,
+            target: moment.target_value,
+            ready: moment.ready,
+            replicas: moment.replicas,
+            desired: moment.desired,
+            panicking: moment.panicking,
+            signal: moment.signal.as_str(),
+            reason: moment.reason.as_str(),
+            gate: moment.gate.map(Reason::as_str),
         }
     }
 }

@@ -212,3 +212,89 @@ async fn metrics_are_of_targets_that_are_there() {
     let (_, page) = call(routes, "GET /metrics", &[], "").await;
     assert!(!page.contains("checkout"), "{page}");
 }
+
+#[tokio::test]
+async fn the_page_needs_no_token_but_what_it_shows_does() {
+    let (readers, folder) = (readers(), tempfile::tempdir().unwrap());
+    put_up(&readers, "web");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret\n").unwrap();
+    let router = admin_routes(readers.clone(), Access { token_file: Some(token), loopback: true });
+    for (path, expected) in
+        [("/", 200), ("/app.js", 200), ("/none.js", 404), ("/v1/stream", 401), ("/v1/targets", 401)]
+    {
+        let (status, body) = call(router.clone(), &format!("GET {path}"), &[], "").await;
+        assert_eq!(status, expected, "{path}: {body}");
+    }
+    let foreign = [("host", "rebound.example")];
+    assert_eq!(call(router.clone(), "GET /", &foreign, "").await.0, 403);
+    let request = Request::builder().uri("/app.js").header("host", "localhost");
+    let answer = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert!(answer.headers()[header::CONTENT_TYPE].to_str().unwrap().contains("javascript"));
+    assert!(answer.headers().contains_key(header::CONTENT_SECURITY_POLICY));
+}
+
+#[tokio::test]
+async fn a_stream_begins_with_everything_and_goes_on_with_what_changed() {
+    let readers = readers();
+    put_up(&readers, "web");
+    let request = Request::builder().uri("/v1/stream").header("host", "localhost");
+    let request = request.body(Body::empty()).unwrap();
+    let response = admin(&readers).oneshot(request).await.unwrap();
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+    let mut body = response.into_body();
+    let first = next_event(&mut body).await;
+    assert_eq!(first["complete"], true);
+    assert_eq!(first["items"][0]["target"]["name"], "web");
+    put_up(&readers, "other");
+    readers.board.remove(&TargetId::deployment("shop", "web"));
+    let second = next_event(&mut body).await;
+    assert_eq!(second["complete"], false);
+    assert_eq!(second["items"].as_array().unwrap().len(), 1, "{second}");
+    assert_eq!(second["items"][0]["target"]["name"], "other");
+    assert_eq!(second["removed"][0]["name"], "web");
+}
+
+async fn next_event(body: &mut Body) -> serde_json::Value {
+    let mut text = String::new();
+    while !text.ends_with("\n\n") {
+        let frame = body.frame().await.unwrap().unwrap();
+        text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+    }
+    serde_json::from_str(text.trim().strip_prefix("data: ").unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_a_closed_one_makes_room() {
+    let readers = readers();
+    let router = admin(&readers);
+    let open = || async {
+        let request = Request::builder().uri("/v1/stream").header("host", "localhost");
+        router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    };
+    let mut streams = Vec::new();
+    for _ in 0..page::MAX_STREAMS {
+        let stream = open().await;
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    assert_eq!(open().await.status(), 503);
+    streams.pop();
+    assert_eq!(open().await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_history_of_a_target_can_be_asked_for_piece_by_piece() {
+    let readers = readers();
+    put_up(&readers, "web");
+    let path = "GET /v1/targets/shop/web/history";
+    let (status, body) = call(admin(&readers), path, &[], "").await;
+    assert_eq!(status, 200);
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let at = body["items"][0]["at"].as_str().unwrap();
+    let (_, rest) = call(admin(&readers), &format!("{path}?after={at}"), &[], "").await;
+    assert!(rest.contains(r#""items":[]"#), "{rest}");
+    let (status, refusal) = call(admin(&readers), &format!("{path}?after=soon"), &[], "").await;
+    assert_eq!(status, 400);
+    assert!(refusal.contains("RFC 3339"), "{refusal}");
+}
