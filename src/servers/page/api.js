@@ -7,13 +7,20 @@ function headers() {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-async function askForToken() {
-  const dialog = document.getElementById('token');
-  if (!dialog.open) dialog.showModal();
+let asking = null;
+
+async function showDialog() {
+  const dialog = document.getElementById('token'), field = document.getElementById('token-text');
+  dialog.showModal();
   await new Promise((closed) => dialog.addEventListener('close', closed, { once: true }));
-  const field = document.getElementById('token-text');
   sessionStorage.setItem(KEY, field.value.trim());
   field.value = '';
+}
+
+// Several requests may be refused at once; the person is asked once.
+function askForToken() {
+  asking ??= showDialog().finally(() => { asking = null; });
+  return asking;
 }
 
 async function ask(path, options = {}) {

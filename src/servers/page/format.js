@@ -10,7 +10,7 @@ export function number(value) {
 
 export function seconds(value) {
   if (value === null || value === undefined) return '?';
-  if (value < 120) return `${number(Math.round(value * 10) / 10)} s`;
+  if (value < 120) return `${Math.round(value * 10) / 10} s`;
   const minutes = Math.floor(value / 60);
   return minutes < 120 ? `${minutes} m` : `${Math.floor(minutes / 60)} h ${minutes % 60} m`;
 }
@@ -48,7 +48,7 @@ export function element(name, attributes = {}, ...children) {
     if (key.startsWith('on')) made.addEventListener(key.slice(2), value);
     else made.setAttribute(key, value === true ? '' : value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return made;
 }
 
