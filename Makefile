@@ -1,5 +1,5 @@
 # The stages of the build. Every stage of `make test` also runs alone.
-TEST_STAGES := testbin test-core test-conformance test-tidy test-e2e test-faults test-demo
+TEST_STAGES := testbin test-core test-conformance test-tidy test-e2e test-faults test-page test-demo
 
 .PHONY: test demo check fmt walls lint deny $(TEST_STAGES) bench docs snap
 
@@ -48,6 +48,10 @@ test-e2e: testbin
 # PODSWELL_FAULT_SEED=N plays it again, PODSWELL_FAULTS=clock,rights only the runs of these names.
 test-faults: testbin
 	cargo test --test faults -- --nocapture
+
+# The page in a real browser.
+test-page: testbin
+	cargo test --test page
 
 # The demo's story, which ends with 0 only if all came as it should.
 test-demo: testbin

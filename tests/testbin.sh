@@ -65,6 +65,7 @@ one() {
   knative-oracle) build knative-oracle knative/oracle . ;;
   prometheus) install prometheus ;;
   faketime) install libfaketime ;;
+  browser) install chromium-driver && install fonts-dejavu-core ;;
   *)
     echo "testbin.sh: unknown program $1" >&2
     exit 2
@@ -75,7 +76,7 @@ one() {
 # Several test processes may ask at the same time: the first builds, the others wait and find it done.
 exec 9>"$bin/.lock"
 flock 9
-for name in "${@:-leash knative-oracle prometheus faketime controlplane}"; do
+for name in "${@:-leash knative-oracle prometheus faketime browser controlplane}"; do
   for each in $name; do
     one "$each"
   done

@@ -21,11 +21,12 @@ pub struct StatusBoard {
 impl StatusBoard {
     /// Puts up one status in place of the older one of the same target.
     pub fn publish(&self, status: Arc<TargetStatus>) {
-        let before = self.targets.write().insert(status.target.clone(), status.clone());
-        let Some(decision) = &status.decision else { return };
+        let (target, decision) = (status.target.clone(), status.decision.clone());
+        let before = self.targets.write().insert(target.clone(), status);
+        let Some(decision) = decision else { return };
         let before = before.as_ref().and_then(|before| before.decision.as_ref());
-        if !before.is_some_and(|before| Arc::ptr_eq(before, decision)) {
-            self.history.record(&status.target, before.map(Arc::as_ref), decision);
+        if !before.is_some_and(|before| Arc::ptr_eq(before, &decision)) {
+            self.history.record(&target, before.map(Arc::as_ref), &decision);
         }
     }
 

@@ -74,6 +74,7 @@ pub fn public_routes(readers: Readers) -> Router {
 
 /// The routes of the admin listener: `/v1/..`, `/log-level`, and the page, whose files need no token.
 pub fn admin_routes(readers: Readers, access: Access) -> Router {
+    let open = Access { token_file: None, ..access };
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/targets", get(targets))
@@ -82,8 +83,7 @@ pub fn admin_routes(readers: Readers, access: Access) -> Router {
         .route("/v1/targets/{namespace}/{name}/history", get(history))
         .route("/v1/stream", get(stream).with_state((readers.clone(), Streams::default())))
         .route("/log-level", get(log_level).put(set_log_level))
-        .route_layer(middleware::from_fn_with_state(Arc::new(access.clone()), admit));
-    let open = Access { token_file: None, ..access };
+        .route_layer(middleware::from_fn_with_state(Arc::new(access), admit));
     let page = page::files().layer(middleware::from_fn_with_state(Arc::new(open), admit));
     finish(routes.merge(page), readers)
 }

@@ -83,6 +83,8 @@ async fn the_keyboard_leads_to_a_workload(shop: &Shop, browser: &Browser) {
     let body = shop.get("/v1/targets/shop/checkout").await;
     let stages = body["decision"]["stages"].as_array().expect("stages").len();
     assert_eq!(browser.count(".waterfall tbody tr td.number").await, stages);
+    let demand = browser.text(".demand").await.expect("the formula");
+    assert!(demand.contains("panic ceil(200 / 10) = 20"), "{demand}");
     let facts = browser.text(".facts").await.expect("facts");
     assert!(facts.contains("target per pod (concurrency)\n10"), "{facts}");
     browser.picture("workload").await;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use podswell::core::config::TargetConfig;
 use podswell::core::event::{Action, Event, Notice, Reading, Sample, WriteOutcome};
 use podswell::core::policy::Consent;
-use podswell::core::source::PointConfig;
+use podswell::core::source::{PointConfig, Share};
 use podswell::core::spec::{ScaleBounds, ScalerSpec};
 use podswell::core::target::{PodCounts, TargetId};
 use podswell::runtime::clock::{Clock, SystemClock};
@@ -118,6 +118,7 @@ fn config() -> TargetConfig {
             stale_after: Duration::from_secs(5),
             range: None,
             visible_at_zero: false,
+            share: Share::default(),
         }],
         ..TargetConfig::default()
     }

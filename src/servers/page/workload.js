@@ -26,7 +26,18 @@ function facts(body) {
     fact('covered', 'covered', `${windows.coveredSeconds} of ${seconds(windows.stableWindowSeconds)}`));
 }
 
+// The formula with its numbers, before any limit.
+function demand(made) {
+  const { stable, panic } = made.windows;
+  if (!made.wants) return element('p', { class: 'quiet' }, 'Without data there is no demand to compute.');
+  const wish = (value, wanted) => `ceil(${number(value)} / ${number(made.target)}) = ${number(wanted)}`;
+  return element('p', { class: 'demand' },
+    term('stable window', 'stable'), ` ${wish(stable, made.wants.stable)}, `,
+    term('panic window', 'panic'), ` ${wish(panic, made.wants.panic)}, `, term('ready'), ` ${made.ready}`);
+}
+
 function waterfall(made) {
+  if (!made.stages.length) return element('p', {}, `No limit applies: ${made.bounded}.`);
   const most = Math.max(1, ...made.stages.flatMap((stage) => [stage.before, stage.after]));
   const rows = made.stages.map((stage) => {
     const bar = element('span', { class: 'bar', 'aria-hidden': 'true' }, element('i'));
@@ -98,7 +109,7 @@ export function workloadPage(namespace, name, back) {
     numbers.replaceChildren(facts(body), element('p', { class: 'quiet' }, lastWrite(body.lastWrite)));
     if (history.length > 1) chart.replaceChildren(draw(history, made?.metric ?? 'load'), legend());
     else chart.replaceChildren(element('p', { class: 'quiet' }, 'The chart begins with the second decision.'));
-    if (made) steps.replaceChildren(element('h3', {}, 'How it was decided'), waterfall(made));
+    if (made) steps.replaceChildren(element('h3', {}, 'How it was decided'), demand(made), waterfall(made));
     const rivals = body.rivals.map((rival) => `${rival.kind} ${rival.name}`).join(', ');
     rest.replaceChildren(...[problems(body), rivals ? element('p', { class: 'bad' }, `Also scaled by: ${rivals}`) : null,
       element('details', {}, element('summary', {}, 'Settings in force'), settings(body))].filter(Boolean));
