@@ -228,6 +228,82 @@ fn every_metric_is_documented_and_every_documented_one_exists() {
     }
 }
 
+/// The metric families that exist, as a query names them.
+fn families() -> Vec<String> {
+    let page = metrics_page();
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names = types.flat_map(|line| {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let suffixes: &[&str] = match kind {
+            "counter" => &["_total"],
+            "info" => &["_info"],
+            "histogram" => &["", "_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
+        suffixes.iter().map(move |suffix| format!("{name}{suffix}"))
+    });
+    names.collect()
+}
+
+#[test]
+fn operators_are_told_what_each_word_means_to_them() {
+    let page = read("docs/operations.md");
+    let words = Reason::ALL.map(Reason::as_str).into_iter();
+    let words = words.chain(NoticeReason::ALL.map(NoticeReason::as_str));
+    let words = words.chain(ProblemCode::ALL.map(ProblemCode::as_str)).map(str::to_owned);
+    let is_base = |name: &String| !name.ends_with("_bucket") && !name.ends_with("_count");
+    let metrics = families().into_iter().filter(is_base).filter(|name| !name.ends_with("_sum"));
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with('|')).collect();
+    for word in words.chain(metrics) {
+        let quoted = format!("`{word}`");
+        assert!(rows.iter().any(|row| row.contains(&quoted)), "docs/operations.md lacks {word}");
+    }
+}
+
+#[test]
+fn boards_alerts_and_runbooks_name_metrics_that_exist() {
+    let families = families();
+    for file in
+        ["deploy/alerts/podswell.yaml", "deploy/dashboards/podswell.json", "docs/operations.md"]
+    {
+        let text = read(file);
+        for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+            let known = families.iter().any(|name| name == word);
+            assert!(known || !word.starts_with("podswell_"), "{file}: {word} does not exist");
+        }
+    }
+    let board: serde_json::Value =
+        serde_json::from_str(&read("deploy/dashboards/podswell.json")).unwrap();
+    assert!(board["panels"].as_array().unwrap().len() >= 8);
+}
+
+#[test]
+fn prometheus_understands_the_alerts_and_each_has_a_runbook() {
+    let manifest: serde_json::Value =
+        serde_saphyr::from_str(&read("deploy/alerts/podswell.yaml")).unwrap();
+    for rule in manifest["spec"]["groups"][0]["rules"].as_array().unwrap() {
+        let runbook = rule["annotations"]["runbook"].as_str().unwrap();
+        let (page, anchor) = runbook.split_once('#').unwrap_or((runbook, ""));
+        let anchors = read(page);
+        let mut anchors = anchors
+            .lines()
+            .filter_map(|line| line.strip_prefix('#'))
+            .map(|title| title.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"));
+        assert!(anchor.is_empty() || anchors.any(|title| title == anchor), "{runbook}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yaml");
+    fs::write(&file, manifest["spec"].to_string()).unwrap();
+    let promtool = || Command::new("promtool").args(["check", "rules"]).arg(&file).output();
+    let output = promtool().or_else(|_| {
+        let script = root().join("tests/testbin.sh");
+        Command::new(script).arg("prometheus").status()?;
+        promtool()
+    });
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 fn podswell(args: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_podswell")).args(args).output().unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
