@@ -356,6 +356,39 @@ fn the_examples_of_sources_are_valid() {
 }
 
 #[test]
+fn every_ready_made_source_is_valid_covered_and_listed() {
+    let stems = |folder: &str| {
+        let entries = fs::read_dir(root().join(folder)).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let files = stems("deploy/sources");
+    assert_eq!(
+        files,
+        stems("tests/e2e/sources/fixtures"),
+        "a source without fixture, or the reverse"
+    );
+    let docs = read("docs/sources.md");
+    for file in &files {
+        assert!(docs.contains(&format!("| `{file}` |")), "docs/sources.md lacks {file}");
+        let text = read(&format!("deploy/sources/{file}"));
+        let name = file.strip_suffix(".yaml").unwrap();
+        let parsed = SourceDefinition::parse(name, &text);
+        assert!(parsed.is_ok(), "{file}: {parsed:?}");
+        for said in ["# Install:", "podswell.dev/source: "] {
+            assert!(text.contains(said), "{file} does not say {said}");
+        }
+    }
+    let paths: Vec<_> = files.iter().map(|file| format!("deploy/sources/{file}")).collect();
+    let mut arguments = vec!["lint"];
+    arguments.extend(paths.iter().map(String::as_str));
+    let (code, text) = podswell(&arguments);
+    assert_eq!(code, 0, "{text}");
+}
+
+#[test]
 fn every_key_of_a_source_is_documented() {
     let schema: serde_json::Value =
         serde_json::from_str(&read("deploy/sources.schema.json")).unwrap();

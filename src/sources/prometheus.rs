@@ -39,8 +39,8 @@ const ROUND_LIMIT: Duration = Duration::from_secs(3);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Windows are not filled more often than this, however often tenants change their minds.
 const FILL_PAUSE: Duration = Duration::from_secs(5);
-/// The longest range of raw samples: the longest stable window and the longest staleness limit.
-const LONGEST_RANGE: Duration = Duration::from_secs(3600 + 600);
+/// The longest range of raw samples: the longest stable window and twice the longest staleness limit.
+const LONGEST_RANGE: Duration = Duration::from_secs(3600 + 2 * 600);
 /// After this long a range that was too long is tried again.
 const FORGIVEN: Duration = Duration::from_secs(600);
 /// A stamp further ahead of our clock than this is no time of a sample.
@@ -246,7 +246,9 @@ impl Poller {
         let is_new = |member: &&Member| !self.entries.contains_key(&member.target);
         let window =
             members.list.iter().filter(is_new).map(|member| member.wiring.stable_window).max();
-        let filling = window.map(|window| window + stale_after).unwrap_or_default();
+        // A window ends at the newest sample, which may lag by one staleness limit; the series that count
+        // at its beginning may be older by another.
+        let filling = window.map(|window| window + stale_after * 2).unwrap_or_default();
         let range = (silence + live).max(filling).min(self.longest);
         // Rounds are not exactly as far apart as they should be.
         let is_long = range > live + self.cadence() * 2;

@@ -15,6 +15,7 @@ mod kubernetes;
 mod leadership;
 mod namespaces;
 mod scaling;
+mod sources;
 mod tools;
 
 #[expect(dead_code, reason = "a library: not every test uses all of it")]

@@ -113,7 +113,23 @@ impl Prometheus {
     /// # Errors
     /// The text says what failed, or what was answered.
     pub(crate) async fn query(&self, promql: &str) -> Result<Vec<Sample>, String> {
-        let url = format!("{}/api/v1/query?query={}", self.url(), escape(promql));
+        self.answer(&format!("query={}", escape(promql))).await
+    }
+
+    /// An instant query at another moment.
+    ///
+    /// # Errors
+    /// The text says what failed, or what was answered.
+    pub(crate) async fn query_at(
+        &self,
+        promql: &str,
+        at: jiff::Timestamp,
+    ) -> Result<Vec<Sample>, String> {
+        self.answer(&format!("query={}&time={}", escape(promql), at.as_second())).await
+    }
+
+    async fn answer(&self, parameters: &str) -> Result<Vec<Sample>, String> {
+        let url = format!("{}/api/v1/query?{parameters}", self.url());
         let answer = self.client.get(&url).await?;
         let parsed: QueryAnswer = serde_json::from_slice(&answer.body)
             .map_err(|error| format!("{error}: {}", answer.text()))?;

@@ -214,7 +214,8 @@ async fn raw_samples_fill_the_window_and_then_come_one_by_one() {
     let mut world = World::start(&fake.url, BY_POD);
     let target = world.enrol("a", &["a-1", "a-2", "a-3"]);
     let first = world.next_samples().await;
-    assert!((58..=62).contains(&first.len()), "{}", first.len());
+    // The window, and as much more as its data may lag.
+    assert!((60..=66).contains(&first.len()), "{}", first.len());
     let mut last: Option<i64> = None;
     for sample in &first {
         assert_eq!(sample.target, target);
@@ -224,7 +225,7 @@ async fn raw_samples_fill_the_window_and_then_come_one_by_one() {
         assert!(last.is_none_or(|last| last < stamp));
         last = Some(stamp);
     }
-    assert!(first[0].age > Duration::from_secs(55) && first[0].age < Duration::from_secs(65));
+    assert!(first[0].age > Duration::from_secs(58) && first[0].age < Duration::from_secs(68));
     assert!(first.last().unwrap().age < Duration::from_secs(2));
     for _ in 0..3 {
         let samples = world.next_samples().await;
