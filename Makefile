@@ -23,7 +23,8 @@ lint:
 deny:
 	PATH="$$(tests/tools.sh):$$PATH" cargo deny --log-level error check bans licenses sources
 
-# The Go programs that the tests run (a real control plane, Knative's own code) and Prometheus.
+# The Go programs that the tests run (a real control plane, Knative's own code, publishers and consumers), and
+# Debian's Prometheus, RabbitMQ and NATS.
 testbin:
 	tests/testbin.sh
 
@@ -40,7 +41,7 @@ test-conformance: testbin
 test-tidy:
 	cargo test --test tidy
 
-# A real control plane, real pods' servers, a real Prometheus.
+# A real control plane, real pods' servers, a real Prometheus, real queues.
 test-e2e: testbin
 	cargo test --test e2e -- --nocapture --test-threads=1
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the Go programs that the tests run (see tests/controlplane and tests/knative/oracle) into
-# $PODSWELL_TEST_BIN, or target/testbin, and installs Prometheus where it is missing.
+# Builds the Go programs that the tests run (see tests/controlplane, tests/knative/oracle and tests/queues) into
+# $PODSWELL_TEST_BIN, or target/testbin, and installs Prometheus, RabbitMQ and NATS where they are missing.
 #
-#   tests/testbin.sh [NAME...]      one or more of: controlplane leash knative-oracle prometheus
-#                              faketime (default: all)
+#   tests/testbin.sh [NAME...]      one or more of: controlplane leash knative-oracle queue-app
+#                              prometheus faketime rabbitmq nats (default: all)
 #
 # What is up to date is left alone: a stamp beside each program holds the hash of its sources and Go version.
 # The control plane takes about 15 CPU minutes with a cold Go build cache, seconds with a warm one.
@@ -63,7 +63,10 @@ one() {
     ;;
   leash) build leash controlplane ./leash ;;
   knative-oracle) build knative-oracle knative/oracle . ;;
+  queue-app) build queue-app queues . ;;
   prometheus) install prometheus ;;
+  rabbitmq) install rabbitmq-server ;;
+  nats) install nats-server ;;
   faketime) install libfaketime ;;
   browser) install chromium-driver && install fonts-dejavu-core ;;
   *)
@@ -76,7 +79,7 @@ one() {
 # Several test processes may ask at the same time: the first builds, the others wait and find it done.
 exec 9>"$bin/.lock"
 flock 9
-for name in "${@:-leash knative-oracle prometheus faketime browser controlplane}"; do
+for name in "${@:-leash knative-oracle queue-app prometheus faketime browser rabbitmq nats controlplane}"; do
   for each in $name; do
     one "$each"
   done

@@ -14,6 +14,7 @@ mod harness;
 mod kubernetes;
 mod leadership;
 mod namespaces;
+mod queues;
 mod scaling;
 mod sources;
 mod tools;

@@ -23,11 +23,26 @@ pub(crate) fn path(name: &str) -> PathBuf {
 
 /// Path of Debian's Prometheus; installs it first if it is not there.
 pub(crate) fn prometheus() -> PathBuf {
-    let usual = PathBuf::from("/usr/bin/prometheus");
-    if !usual.exists() {
-        run_script(Path::new(env!("CARGO_MANIFEST_DIR")), "prometheus");
+    debian("prometheus", "/usr/bin/prometheus")
+}
+
+/// Path of the script of Debian's `RabbitMQ` that starts the server as the user who runs it; installs it
+/// first if it is not there.
+pub(crate) fn rabbitmq() -> PathBuf {
+    debian("rabbitmq", "/usr/lib/rabbitmq/bin/rabbitmq-server")
+}
+
+/// Path of Debian's NATS server; installs it first if it is not there.
+pub(crate) fn nats() -> PathBuf {
+    debian("nats", "/usr/sbin/nats-server")
+}
+
+fn debian(name: &str, path: &str) -> PathBuf {
+    let path = PathBuf::from(path);
+    if !path.exists() {
+        run_script(Path::new(env!("CARGO_MANIFEST_DIR")), name);
     }
-    usual
+    path
 }
 
 /// Path of Debian's library that steps the wall clock of one process; installs it first if it is not
