@@ -1,6 +1,6 @@
 //! Two real queue servers, real clients, and podswell with the ready-made definitions of `deploy/sources`:
-//! from zero to many and back with not an item lost, a burst of a hundred thousand items, and a consumer that
-//! is slower than its target says.
+//! from zero to many and back with not an item lost, a burst of a hundred thousand items, a consumer that is
+//! slower than its target says, and one that is sized by what arrives.
 //!
 //! A pod of a consumer Deployment consumes as long as it lives; what it holds when it ends goes back.
 
@@ -27,6 +27,7 @@ use servers::{Counts, QueueApp, Servers, System};
 const LIMIT: Duration = Duration::from_secs(240);
 const INSTALL: &str = include_str!("../../../deploy/install.yaml");
 const RABBITMQ: &str = include_str!("../../../deploy/sources/rabbitmq.yaml");
+const PUBLISHED: &str = include_str!("../../../deploy/sources/rabbitmq-published.yaml");
 const NATS: &str = include_str!("../../../deploy/sources/nats-jetstream.yaml");
 const NAMESPACE: &str = "shop";
 
@@ -55,6 +56,8 @@ struct Plan {
     name: &'static str,
     /// Items that a pod is thought to stand.
     target: u32,
+    /// What is measured, where it is not the backlog alone.
+    measures: Option<&'static str>,
     /// The ceiling.
     most: i32,
     /// What an item really takes.
@@ -89,17 +92,23 @@ impl Yard {
         self.app.declare(system, &name).await;
         let crew =
             Crew::follow(&self.node.table(), &self.app, system, &name, plan.service, plan.prefetch);
-        NewDeployment::new(NAMESPACE, &name, 0)
+        let new = NewDeployment::new(NAMESPACE, &name, 0)
             .annotation("autoscaling.knative.dev/class", "kpa.podswell.dev")
-            .annotation("autoscaling.knative.dev/metric", "backlog")
-            .annotation("autoscaling.knative.dev/target", &plan.target.to_string())
             .annotation("autoscaling.knative.dev/window", "6s")
             .annotation("autoscaling.knative.dev/max-scale", &plan.most.to_string())
             .annotation("autoscaling.knative.dev/initial-scale", "0")
-            .annotation("podswell.dev/source", system.source())
-            .annotation("podswell.dev/source-match", &system.source_match(&name))
-            .create(&self.plane.client())
-            .await;
+            .annotation(
+                "podswell.dev/source-match",
+                &system.source_match(&name, plan.measures.is_some()),
+            );
+        let new = match plan.measures {
+            Some(measures) => new.annotation("podswell.dev/measures", measures),
+            None => new
+                .annotation("autoscaling.knative.dev/metric", "backlog")
+                .annotation("autoscaling.knative.dev/target", &plan.target.to_string())
+                .annotation("podswell.dev/source", system.source()),
+        };
+        new.create(&self.plane.client()).await;
         let deployment = DeploymentRef::new(&self.plane.client(), NAMESPACE, &name);
         Line { yard: self, system, name, deployment, most: plan.most, _crew: crew }
     }
@@ -167,7 +176,8 @@ impl Line<'_> {
 /// Nothing to do, no pod; then some thousand items, and many pods; then none again.
 async fn there_and_back(yard: &Yard, system: System) {
     let service = Duration::from_millis(20);
-    let plan = Plan { name: "orders", target: 100, most: 10, service, prefetch: 10 };
+    let plan =
+        Plan { name: "orders", measures: None, target: 100, most: 10, service, prefetch: 10 };
     let line = yard.line(system, plan).await;
     for items in [2000, 20] {
         let before = line.counts().await.published;
@@ -185,17 +195,18 @@ async fn there_and_back(yard: &Yard, system: System) {
 /// A hundred thousand items at once.
 async fn burst(yard: &Yard, system: System) {
     let service = Duration::from_micros(200);
-    let plan = Plan { name: "burst", target: 50, most: 6, service, prefetch: 200 };
+    let plan = Plan { name: "burst", measures: None, target: 50, most: 6, service, prefetch: 200 };
     let line = yard.line(system, plan).await;
     line.publish(100_000, 0).await;
     line.watch("the ceiling is reached", |replicas, _| replicas == line.most).await;
     line.drains_to_zero(100_000).await;
 }
 
-/// Each pod stands a fourth of what its target says: four items a second would need one pod, and need four.
+/// Each pod stands a fourth of what its target supposes: a hundred items a second need four pods, not one. The
+/// items that wait ask for them.
 async fn slow(yard: &Yard, system: System) {
     let service = Duration::from_millis(40);
-    let plan = Plan { name: "slow", target: 100, most: 20, service, prefetch: 1 };
+    let plan = Plan { name: "slow", measures: None, target: 100, most: 20, service, prefetch: 1 };
     let line = yard.line(system, plan).await;
     line.publish(2500, 100).await;
     let most = line.watch("everything is published", |_, counts| !counts.publishing).await;
@@ -203,18 +214,35 @@ async fn slow(yard: &Yard, system: System) {
     assert!(most >= 4, "{}: only {most} replicas", line.name);
 }
 
+/// Sized by what arrives, with the queue beside it: a consumer that keeps up has no backlog, and still has as
+/// many pods as the arrivals need. 100 items a second at 28 (70 % of 40) for a pod are four pods.
+async fn arrivals(yard: &Yard, system: System) {
+    let measures = Some("events@rabbitmq-published+rabbitmq=40");
+    let service = Duration::from_millis(10);
+    let plan = Plan { name: "arrivals", measures, target: 0, most: 12, service, prefetch: 2 };
+    let line = yard.line(system, plan).await;
+    line.publish(2500, 100).await;
+    line.watch("the arrivals have their pods", |replicas, _| replicas >= 4).await;
+    line.watch("everything is published", |_, counts| !counts.publishing).await;
+    line.drains_to_zero(2500).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_queues_are_worked_off_and_scale_to_zero() {
     let yard = Arc::new(Yard::start().await);
     let mut playing = Vec::new();
     for system in [System::RabbitMq, System::Nats] {
-        for scenario in ["there and back", "burst", "slow"] {
+        for scenario in ["there and back", "burst", "slow", "arrivals"] {
+            if (system, scenario) == (System::Nats, "arrivals") {
+                continue;
+            }
             let yard = yard.clone();
             playing.push(tokio::spawn(async move {
                 let started = Instant::now();
                 match scenario {
                     "burst" => burst(&yard, system).await,
                     "slow" => slow(&yard, system).await,
+                    "arrivals" => arrivals(&yard, system).await,
                     _ => there_and_back(&yard, system).await,
                 }
                 report(&format!(
@@ -232,7 +260,9 @@ async fn real_queues_are_worked_off_and_scale_to_zero() {
 /// The definitions as they are delivered, for a Prometheus that scrapes each second; and a short grace period.
 fn config_maps(url: &str) -> String {
     let mut sources = serde_json::Map::new();
-    for (name, text) in [("rabbitmq", RABBITMQ), ("nats-jetstream", NATS)] {
+    for (name, text) in
+        [("rabbitmq", RABBITMQ), ("rabbitmq-published", PUBLISHED), ("nats-jetstream", NATS)]
+    {
         let here = text
             .replace("http://prometheus.monitoring:9090", url)
             .replace("interval: 15s", "interval: 1s");

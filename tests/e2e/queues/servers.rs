@@ -38,9 +38,10 @@ impl System {
         }
     }
 
-    /// How a workload chooses a queue.
-    pub(super) fn source_match(self, queue: &str) -> String {
+    /// How a workload chooses a queue; `published`: at the source of what is published, too.
+    pub(super) fn source_match(self, queue: &str, published: bool) -> String {
         match self {
+            Self::RabbitMq if published => format!("queue={queue},queue_vhost=/,vhost=/"),
             Self::RabbitMq => format!("queue={queue},vhost=/"),
             Self::Nats => format!("stream_name={queue},consumer_name=workers"),
         }
