@@ -1,7 +1,7 @@
 # The stages of the build. Every stage of `make test` also runs alone.
 TEST_STAGES := testbin test-core test-conformance test-tidy test-e2e test-faults test-page test-demo
 
-.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) bench docs snap
+.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) bench bench-cluster docs snap
 
 # All tests. Installs and builds what is missing on the way.
 test:
@@ -69,6 +69,12 @@ bench:
 	cargo bench --no-default-features --bench core
 	cd tests/knative/oracle && go test -run '^$$' -bench BenchmarkWindowAverage \
 		knative.dev/serving/pkg/autoscaler/aggregation
+	$(MAKE) bench-cluster
+
+# Reaction times on a real control plane, beside the HPA, and what a large cluster costs. About two
+# hours; PODSWELL_BENCH_RUNS=1 takes a third of one without PODSWELL_BENCH_SCENARIOS=size.
+bench-cluster: testbin
+	cargo bench --bench cluster
 
 # Rewrites the generated pages and manifests.
 docs:

@@ -8,14 +8,13 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::support::controlplane::{ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
 use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
-use crate::support::wait::{always_for, until};
+use crate::support::wait::{always_for, settles, until};
 
 /// How long a state may take to come: generous, the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -71,15 +70,8 @@ impl Scene {
 
     /// Waits until the API server has said so for `span` without a break.
     async fn settles(&self, replicas: i32, span: Duration) {
-        let (mut right_since, started) = (Instant::now(), Instant::now());
-        while right_since.elapsed() < span {
-            let seen = self.deployment.replicas().await.unwrap_or(-1);
-            if seen != replicas {
-                right_since = Instant::now();
-                assert!(started.elapsed() < LIMIT, "{seen} replicas, not {replicas}");
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let seen = async || self.deployment.replicas().await.unwrap_or(-1);
+        settles(LIMIT, span, "the replicas of web", replicas, seen).await;
     }
 
     async fn stays(&self, replicas: i32, span: Duration) {

@@ -81,8 +81,12 @@ pub(crate) struct Outcome {
 pub(crate) struct Load {
     level: watch::Sender<Level>,
     counts: Arc<Counts>,
+    durations: Durations,
     driver: JoinHandle<()>,
 }
+
+/// When each request ended that was answered with 200, and how many seconds it took.
+type Durations = Arc<Mutex<Vec<(Instant, f64)>>>;
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -103,8 +107,10 @@ impl Load {
             client: HttpClient::new(),
             in_flight: Mutex::default(),
             counts: Arc::clone(&counts),
+            durations: Arc::default(),
         });
-        Self { level: sender, counts, driver: tokio::spawn(drive(target, receiver)) }
+        let durations = Arc::clone(&target.durations);
+        Self { level: sender, counts, durations, driver: tokio::spawn(drive(target, receiver)) }
     }
 
     /// Changes the level. A lower number in flight is reached as requests end.
@@ -119,6 +125,12 @@ impl Load {
             failed: self.counts.failed.load(Ordering::Relaxed),
             no_pod: self.counts.no_pod.load(Ordering::Relaxed),
         }
+    }
+
+    /// How many seconds each request took that was answered with 200 after `at`.
+    pub(crate) fn durations_since(&self, at: Instant) -> Vec<f64> {
+        let durations = self.durations.lock();
+        durations.iter().filter(|(ended, _)| *ended > at).map(|(_, took)| *took).collect()
     }
 
     /// Ends the load at once, breaking off the requests in flight.
@@ -140,6 +152,7 @@ struct Target {
     client: HttpClient,
     in_flight: Mutex<BTreeMap<Ipv4Addr, usize>>,
     counts: Arc<Counts>,
+    durations: Durations,
 }
 
 /// A request's place at a pod, given back when it is dropped.
@@ -183,9 +196,11 @@ impl Target {
         if self.counts.begun.fetch_add(1, Ordering::Relaxed) >= self.options.max_requests {
             return false;
         }
+        let asked = Instant::now();
         let answer = self.client.get(&self.url(place.ip, work)).await;
         if answer.is_ok_and(|answer| answer.status == http::StatusCode::OK) {
             self.counts.ok.fetch_add(1, Ordering::Relaxed);
+            self.durations.lock().push((Instant::now(), asked.elapsed().as_secs_f64()));
         } else {
             self.counts.failed.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(PAUSE).await;

@@ -166,6 +166,28 @@ impl Podswell {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Seconds of processor time that it has used, by the usual hundred ticks a second.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let text = self.of_proc("stat");
+        // The name in parentheses may hold anything; the times are the 12th and 13th field behind it.
+        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+        ticks.sum::<f64>() / 100.0
+    }
+
+    /// Memory that it holds, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let text = self.of_proc("status");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.expect("its size")
+    }
+
+    fn of_proc(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.process.id());
+        std::fs::read_to_string(path).expect("it runs")
+    }
+
     /// Where both of its outputs go.
     pub(crate) fn log_path(&self) -> &Path {
         &self.log

@@ -8,6 +8,32 @@ use tokio::time::Instant;
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Waits until `look` has said `wanted` for `span` without a break.
+///
+/// # Panics
+/// If it says something else after `limit`.
+pub(crate) async fn settles<T, F>(
+    limit: Duration,
+    span: Duration,
+    what: &str,
+    wanted: T,
+    mut look: impl FnMut() -> F,
+) where
+    F: Future<Output = T>,
+    T: Debug + PartialEq,
+{
+    let (mut right_since, started) = (Instant::now(), Instant::now());
+    while right_since.elapsed() < span {
+        let seen = look().await;
+        if seen != wanted {
+            right_since = Instant::now();
+            let waited = started.elapsed();
+            assert!(waited < limit, "not settled within {limit:?}: {what}; seen last: {seen:?}");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Looks until `look` says `Ok`, and returns that; `Err` carries what was seen instead.
 ///
 /// # Panics

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use podswell::core::policy::Mode;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::support::controlplane::{ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
@@ -13,7 +12,7 @@ use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
-use crate::support::wait::{always_for, until};
+use crate::support::wait::{always_for, settles, until};
 
 /// How long a state may take to come: generous, the machine may be busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(180);
@@ -173,16 +172,8 @@ impl Workload<'_> {
 
     /// Waits until the API server has said so for `span` without a break.
     pub(crate) async fn settles(&self, replicas: i32, span: Duration) {
-        let (mut right_since, started) = (Instant::now(), Instant::now());
-        while right_since.elapsed() < span {
-            let seen = self.replicas().await;
-            if seen != replicas {
-                right_since = Instant::now();
-                let waited = started.elapsed();
-                assert!(waited < LIMIT, "{seen}, not {replicas}: {}", self.explain().await);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let what = format!("the replicas of {}/{}", self.namespace, self.name);
+        settles(LIMIT, span, &what, replicas, || self.replicas()).await;
     }
 
     pub(crate) async fn holds(&self, span: Duration, what: &str, good: impl Fn(i32) -> bool) {
