@@ -55,6 +55,8 @@ pub enum Provenance {
     PodTemplate,
     /// An annotation of the Deployment.
     Annotation,
+    /// The metadata of a ScaledObject's trigger.
+    Trigger,
 }
 
 /// One line of the effective configuration, for `explain` and `/v1/targets`.

@@ -76,6 +76,7 @@ impl Provenance {
             Self::Namespace => "namespace annotation",
             Self::PodTemplate => "pod template",
             Self::Annotation => "annotation",
+            Self::Trigger => "trigger metadata",
         }
     }
 }

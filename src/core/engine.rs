@@ -90,7 +90,7 @@ impl Engine {
     /// target that was not applied is ignored.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         match event {
-            Event::TargetApplied { target, config } => self.apply(now, target, config),
+            Event::TargetApplied { target, config } => self.apply(now, &target, config),
             Event::TargetDeleted { target } => self.delete(&target),
             Event::ReplicasObserved { target, replicas, resource_version, newly_created } => {
                 if let Some(workload) = self.workload_mut(&target) {
@@ -192,16 +192,17 @@ impl Engine {
     fn apply(
         &mut self,
         now: Timestamp,
-        target: TargetId,
+        target: &TargetId,
         config: Arc<super::config::TargetConfig>,
     ) {
-        let old = self.workload_mut(&target).map(|workload| workload.config.clone());
-        self.announce_problems(now, &target, old.as_deref(), &config);
-        if let Some(workload) = self.workload_mut(&target) {
+        let old = self.workload_mut(target).map(|workload| workload.config.clone());
+        self.announce_problems(now, target, old.as_deref(), &config);
+        if let Some(workload) = self.workload_mut(target) {
             workload.reconfigure(now, config);
+            self.publish(target);
             return;
         }
-        let phase = Duration::from_millis(1 + hash_of(&target) % 2000);
+        let phase = Duration::from_millis(1 + hash_of(target) % 2000);
         let next_tick = later(now, phase);
         let workload = Box::new(Workload::new(now, target.clone(), config, next_tick));
         let slot = if let Some(slot) = self.free.pop() {
@@ -212,8 +213,16 @@ impl Engine {
         };
         if let Some(place) = self.workloads.get_mut(slot as usize) {
             *place = Some(workload);
-            self.index.insert(target, slot);
+            self.index.insert(target.clone(), slot);
             self.deadlines.insert((next_tick, Due::Tick, slot));
+            self.publish(target);
+        }
+    }
+
+    /// Shows readers a configuration before anything is decided by it.
+    fn publish(&mut self, target: &TargetId) {
+        if let Some(status) = self.status(target) {
+            self.published.push_back(Published::Status(Arc::new(status)));
         }
     }
 

@@ -101,6 +101,7 @@ fn line(screen: &mut String, name: &str, text: &str) {
 fn header(screen: &mut String, status: &TargetStatus) {
     let id = &status.target;
     let mut parts = vec![format!("{} ({})", printable(&id.name), printable(&id.namespace))];
+    parts.extend(id.trigger.as_ref().map(|trigger| format!("trigger {}", printable(trigger))));
     parts.push(scale_words(status));
     if let Some(decision) = &status.decision {
         parts.push(match &decision.panic_mode {
@@ -124,10 +125,12 @@ fn scale_words(status: &TargetStatus) -> String {
     match &status.decision {
         Some(decision) if decision.bounded != replicas && decision.bounded >= 0 => {
             let wanted = decision.bounded;
-            if decision.gate.is_none() {
-                format!("{replicas} → {wanted} {}", noun(wanted))
-            } else {
-                format!("{replicas} {} (would be {wanted})", noun(replicas))
+            match decision.gate {
+                None => format!("{replicas} → {wanted} {}", noun(wanted)),
+                Some(Reason::Followed) => {
+                    format!("{replicas} {} (the answer is {wanted})", noun(replicas))
+                }
+                Some(_) => format!("{replicas} {} (would be {wanted})", noun(replicas)),
             }
         }
         _ => format!("{replicas} {}", noun(replicas)),
@@ -331,7 +334,8 @@ fn gate_opens(status: &TargetStatus, decision: &Decision, gate: Reason) -> Strin
 fn next(status: &TargetStatus, decision: &Decision, now: Timestamp) -> String {
     let spec = &status.config.spec;
     let seen = &decision.observation;
-    if let Some(gate) = decision.gate {
+    // Where podswell only answers, the number changes as it would be written.
+    if let Some(gate) = decision.gate.filter(|_| status.config.consent != Consent::Answered) {
         return gate_opens(status, decision, gate);
     }
     match decision.reason {

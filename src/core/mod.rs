@@ -32,6 +32,7 @@ pub mod source;
 pub mod spec;
 pub mod target;
 pub mod text;
+pub mod trigger;
 pub mod window;
 mod workload;
 

@@ -13,6 +13,8 @@ pub enum Consent {
     /// Some autoscaling annotation is there, but not our class: decided and explained, never written.
     #[default]
     Observed,
+    /// A ScaledObject asks us: decided and answered. KEDA writes, never we.
+    Answered,
 }
 
 /// What podswell may do with its decision, least strict first.

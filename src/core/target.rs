@@ -34,19 +34,37 @@ pub struct TargetId {
     pub kind: TargetKind,
     /// The object's name, unique within namespace and kind.
     pub name: Arc<str>,
+    /// Which trigger of which ScaledObject this decider answers; `None` for the one that the
+    /// workload's own annotations configure.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub trigger: Option<Arc<str>>,
 }
 
 impl TargetId {
     /// The Deployment `name` in `namespace`.
     pub fn deployment(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), kind: TargetKind::Deployment, name: name.into() }
+        let kind = TargetKind::Deployment;
+        Self { namespace: namespace.into(), kind, name: name.into(), trigger: None }
+    }
+
+    /// The decider of `trigger` for the same workload.
+    #[must_use]
+    pub fn of_trigger(&self, trigger: &str) -> Self {
+        Self { trigger: Some(trigger.into()), ..self.clone() }
+    }
+
+    /// The workload itself, without the trigger.
+    #[must_use]
+    pub fn workload(&self) -> Self {
+        Self { trigger: None, ..self.clone() }
     }
 }
 
-/// `namespace/name`, the form that logs and Knative's keys use.
+/// `namespace/name`, the form that logs and Knative's keys use, and then the trigger if there is one.
 impl fmt::Display for TargetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        write!(f, "{}/{}", self.namespace, self.name)?;
+        self.trigger.as_ref().map_or(Ok(()), |trigger| write!(f, " (trigger {trigger})"))
     }
 }
 

@@ -164,7 +164,7 @@ impl Workload {
         if replicas > 0 {
             self.manual_zero = false;
         }
-        if changed && !own {
+        if changed && !own && self.is_ours() {
             self.accept_foreign(now, replicas);
         }
         changed
@@ -175,7 +175,12 @@ impl Workload {
         let initialised = !newly_created || self.config.spec.initial_scale <= 1;
         self.zero = Some(ZeroState::new(now, replicas, initialised));
         self.each(|measure, view| measure.start(now, view.spec, replicas));
-        self.manual_zero = replicas == 0 && !newly_created && self.least() > 0;
+        self.manual_zero = self.is_ours() && replicas == 0 && !newly_created && self.least() > 0;
+    }
+
+    /// Whether replicas that somebody else sets are a word to us: where KEDA writes they only follow.
+    fn is_ours(&self) -> bool {
+        self.config.consent != Consent::Answered
     }
 
     /// Somebody else set the replicas: their value stands until a decision differs.
@@ -436,7 +441,9 @@ impl Workload {
     /// Why `pods` must not be written, if it must not.
     fn gate(&self, pods: i32) -> Option<Reason> {
         let config = &self.config;
-        if config.consent == Consent::Observed || config.mode == Mode::Observe {
+        if config.consent == Consent::Answered {
+            Some(Reason::Followed)
+        } else if config.consent == Consent::Observed || config.mode == Mode::Observe {
             Some(Reason::ObserveOnly)
         } else if let Some(reason) = rival::gate_of(&self.rivals) {
             Some(reason)

@@ -20,6 +20,7 @@ use super::facts::{
 };
 use super::ownership::{Owner, Ownership};
 use super::scope::Scope;
+use super::triggers::Triggers;
 use crate::core::config::TargetConfig;
 use crate::core::defaults::ClusterDefaults;
 use crate::core::event::{Event, Rival};
@@ -29,6 +30,7 @@ use crate::core::roster::{Enrolled, PodFacts};
 use crate::core::scaled_object::{KIND as SCALED_OBJECT, ScaledObject, ScaledObjectId, follows_us};
 use crate::core::source::{SourceFacts, SourceName, Wiring};
 use crate::core::target::{PodCounts, TargetId, TargetKind};
+use crate::core::trigger::{TriggerMetadata, TriggerRefusal};
 
 /// What is to be done with what the index found, in this order.
 #[derive(Clone, Debug)]
@@ -78,8 +80,9 @@ struct Workload {
     resolved: Option<Resolution>,
 }
 
+/// What annotations or a trigger were resolved to.
 #[derive(Clone, Debug)]
-struct Resolution {
+pub(super) struct Resolution {
     config: Arc<TargetConfig>,
     wiring: Arc<Wiring>,
 }
@@ -106,6 +109,7 @@ pub struct Index {
     workloads: BTreeMap<TargetId, Workload>,
     targets_of_uid: BTreeMap<Owner, TargetId>,
     ownership: Ownership,
+    triggers: Triggers,
     hpas: BTreeMap<ObjectKey, HpaFacts>,
     hpas_of: BTreeMap<TargetId, BTreeSet<ObjectKey>>,
     scaled_objects: BTreeMap<ScaledObjectId, Arc<ScaledObject>>,
@@ -138,6 +142,7 @@ impl Index {
             workloads: BTreeMap::new(),
             targets_of_uid: BTreeMap::new(),
             ownership: Ownership::default(),
+            triggers: Triggers::default(),
             hpas: BTreeMap::new(),
             hpas_of: BTreeMap::new(),
             scaled_objects: BTreeMap::new(),
@@ -314,6 +319,39 @@ impl Index {
         }
     }
 
+    /// The target that decides for a trigger of the ScaledObject `object`; it is made if there is none.
+    ///
+    /// # Errors
+    /// If what it scales is not known, or there are too many.
+    pub fn enrol_trigger(
+        &mut self,
+        object: &ObjectKey,
+        metadata: &TriggerMetadata,
+    ) -> Result<TargetId, TriggerRefusal> {
+        let namespace = metadata.namespace.as_deref().unwrap_or(&object.namespace);
+        let Some(name) = &metadata.deployment else {
+            let (namespace, name) = (object.namespace.to_string(), object.name.to_string());
+            return Err(TriggerRefusal::NoTarget { namespace, name });
+        };
+        let workload = TargetId::deployment(namespace, name);
+        if self.workloads.get(&workload).is_none_or(|known| known.facts.deleting) {
+            let (namespace, name) = (namespace.to_owned(), name.clone());
+            return Err(TriggerRefusal::NoDeployment { namespace, name });
+        }
+        let target = self.triggers.enrol(&workload, object, metadata)?;
+        if self.triggers.resolution(&target).is_none() {
+            self.resolve_one(&workload);
+        }
+        Ok(target)
+    }
+
+    /// Nobody asks for this trigger any more.
+    pub fn release_trigger(&mut self, target: &TargetId) {
+        if self.triggers.release(target) {
+            self.touched.insert(target.clone());
+        }
+    }
+
     /// A namespace appeared or changed.
     pub fn apply_namespace(&mut self, namespace: NamespaceFacts) {
         if self.namespaces.get(&namespace.name) != Some(&namespace) {
@@ -382,7 +420,11 @@ impl Index {
         touched.extend(touched_pods.iter().cloned());
         let mut outputs = self.take_scaled_objects();
         for target in touched {
-            self.report(&target, touched_pods.contains(&target), &mut outputs);
+            let pods_changed = touched_pods.contains(&target);
+            let triggers = self.triggers.of(&target);
+            for target in std::iter::once(target).chain(triggers) {
+                self.report(&target, pods_changed, &mut outputs);
+            }
         }
         outputs
     }
@@ -468,7 +510,7 @@ impl Index {
 
     fn unsettle_namespace(&mut self, name: &Arc<str>) {
         let kind = TargetKind::Deployment;
-        let first = TargetId { namespace: name.clone(), kind, name: "".into() };
+        let first = TargetId { namespace: name.clone(), kind, name: "".into(), trigger: None };
         let of_namespace = self.workloads.range(first..).map(|(target, _)| target);
         self.waiting.extend(of_namespace.take_while(|target| target.namespace == *name).cloned());
     }
@@ -492,21 +534,27 @@ impl Index {
         };
         let looked_at = !namespace.is_some_and(|of| of.terminating);
         let resolved = if looked_at { (self.resolver)(&inputs) } else { None };
-        let old = workload.resolved.take();
-        workload.resolved = resolved.map(|mut resolved| {
+        let finish = |old, mut resolved: Resolved| {
             resolved.config.problems.extend(self.settings.problems.iter().cloned());
             keep_if_equal(old, resolved)
-        });
+        };
+        self.triggers.resolve(target, looked_at.then_some(&inputs), finish);
+        let old = workload.resolved.take();
+        workload.resolved = resolved.map(|resolved| finish(old, resolved));
         workload.newly_created &= workload.resolved.is_some();
         self.touched.insert(target.clone());
     }
 
     fn report(&mut self, target: &TargetId, pods_changed: bool, outputs: &mut Vec<Output>) {
         let rivals = self.rivals_of(target);
-        let present = self.workloads.get_mut(target).filter(|workload| !workload.facts.deleting);
-        let Some((workload, resolution)) =
-            present.and_then(|workload| workload.resolved.clone().map(|found| (workload, found)))
-        else {
+        let present = self.workloads.get_mut(&target.workload());
+        let present = present.filter(|workload| !workload.facts.deleting);
+        let resolution = match (&present, &target.trigger) {
+            (None, _) => None,
+            (Some(workload), None) => workload.resolved.clone(),
+            (Some(_), Some(_)) => self.triggers.resolution(target).cloned(),
+        };
+        let (Some(workload), Some(resolution)) = (present, resolution) else {
             if self.told.remove(target).is_some() {
                 outputs.push(Output::Expel(target.clone()));
                 outputs.push(Output::Tell(Event::TargetDeleted { target: target.clone() }));
@@ -538,7 +586,8 @@ impl Index {
             counts,
             pods,
         };
-        let newly_created = mem::take(&mut workload.newly_created) && old.is_none();
+        let newly_created =
+            target.trigger.is_none() && mem::take(&mut workload.newly_created) && old.is_none();
         say_difference(target, old, &new, newly_created, outputs);
         self.told.insert(target.clone(), new);
     }

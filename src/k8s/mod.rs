@@ -17,6 +17,7 @@ pub(crate) mod scaled_object;
 pub mod scope;
 #[cfg(test)]
 mod testing;
+mod triggers;
 pub mod watch;
 
 use std::collections::BTreeMap;

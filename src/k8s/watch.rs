@@ -31,7 +31,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event as WatchEvent, watcher as object_watcher};
 use kube::{Api, Client, Resource};
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,7 @@ use crate::core::scaled_object::{ScaledObject, ScaledObjectId, ScaledObjects};
 use crate::core::source::{SourceFacts, SourceName};
 use crate::runtime::clock::Clock;
 use crate::runtime::engine_handle::EngineHandle;
+use crate::runtime::trigger_desk::DeskRequest;
 
 /// The ConfigMap of the cluster-wide tunables; Knative's name and keys.
 pub const CONFIG_AUTOSCALER: &str = "config-autoscaler";
@@ -123,6 +124,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Understands the ConfigMaps.
     pub reader: Box<dyn ConfigReader>,
+    /// Who asks for deciders of triggers.
+    pub triggers: mpsc::Receiver<DeskRequest>,
 }
 
 /// How the watches are.
@@ -318,6 +321,7 @@ impl Watches {
                     self.health.expire_faults(self.context.clock.now());
                 }
                 Some(change) = changes.next() => self.take_batch(change, &mut changes),
+                Some(request) = self.context.triggers.recv() => self.serve(request),
                 () = std::future::ready(()), if more_due => {}
             }
             more_due = self.index.settle(RESOLVE_BATCH);
@@ -397,6 +401,17 @@ impl Watches {
             News::Namespaces(Update::Delete(key)) => index.delete_namespace(&key.name),
             News::ConfigMap(update) => self.read_config(watch.kind, update),
             News::Failed(_) | News::Skipped { .. } => {}
+        }
+    }
+
+    fn serve(&mut self, request: DeskRequest) {
+        match request {
+            DeskRequest::Enrol { object: (namespace, name), metadata, reply } => {
+                let object = ObjectKey { namespace, name };
+                // Who asked may have gone meanwhile.
+                let _ = reply.send(self.index.enrol_trigger(&object, &metadata));
+            }
+            DeskRequest::Release(target) => self.index.release_trigger(&target),
         }
     }
 

@@ -1,12 +1,15 @@
 //! The flags of `podswell run`, each also an environment variable, checked into [`Settings`] before
 //! anything starts.
 
+mod keda;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+pub use self::keda::{KedaArgs, KedaSettings};
 use super::telemetry::{self, LogFormat};
 use crate::core::policy::Mode;
 use crate::core::resolve::ProcessSettings;
@@ -126,6 +129,10 @@ pub struct RunArgs {
     )]
     pub leader_elect: bool,
 
+    /// How KEDA is answered
+    #[command(flatten)]
+    pub keda: KedaArgs,
+
     /// The form of log records
     #[arg(long, env = "PODSWELL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
@@ -214,6 +221,8 @@ pub struct Settings {
     pub scrape_allow_loopback: bool,
     /// Whether writing takes a lease; without it no other process may run beside this one.
     pub leader_elect: bool,
+    /// How KEDA is answered; `None`: not at all.
+    pub keda: Option<KedaSettings>,
     /// The form of log records.
     pub log_format: LogFormat,
     /// The level to start with; valid.
@@ -248,6 +257,12 @@ pub enum SettingsError {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// The flags of KEDA's server contradict each other.
+    #[error("serve KEDA: {why}")]
+    Keda {
+        /// What is wrong.
+        why: &'static str,
     },
     /// The log level is not valid.
     #[error(transparent)]
@@ -289,6 +304,7 @@ impl RunArgs {
             admin_token_file: self.admin_token_file,
             scrape_allow_loopback: self.scrape_allow_loopback,
             leader_elect: self.leader_elect,
+            keda: self.keda.into_settings()?,
             log_format: self.log_format,
             log_level: self.log_level,
         })

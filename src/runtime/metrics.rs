@@ -400,23 +400,28 @@ struct Targets {
     board: Arc<StatusBoard>,
 }
 
-type TargetLabels<'a> = [(&'static str, &'a str); 3];
+type TargetLabels<'a> = Vec<(&'static str, &'a str)>;
 
+/// The labels of a target; only a decider that answers a ScaledObject has the last one.
 fn labels(status: &TargetStatus) -> TargetLabels<'_> {
-    [
-        ("namespace", &status.target.namespace),
-        ("kind", status.target.kind.as_str()),
-        ("name", &status.target.name),
-    ]
+    let target = &status.target;
+    let mut labels: TargetLabels<'_> = vec![
+        ("namespace", &target.namespace),
+        ("kind", target.kind.as_str()),
+        ("name", &target.name),
+    ];
+    labels.extend(target.trigger.as_deref().map(|trigger| ("trigger", trigger)));
+    labels
 }
 
 fn with_label<'a>(
     status: &'a TargetStatus,
     name: &'static str,
     value: &'a str,
-) -> [(&'static str, &'a str); 4] {
-    let [namespace, kind, target] = labels(status);
-    [namespace, kind, target, (name, value)]
+) -> TargetLabels<'a> {
+    let mut labels = labels(status);
+    labels.push((name, value));
+    labels
 }
 
 impl Collector for Targets {

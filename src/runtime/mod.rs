@@ -16,6 +16,7 @@ pub mod history;
 pub mod metrics;
 pub mod status_board;
 pub mod telemetry;
+pub mod trigger_desk;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +42,7 @@ use crate::k8s::scale::{self, ScaleQueue, ScaleWrite, ScaleWriter};
 use crate::k8s::watch::{self, WatchHealth, Watches};
 use crate::k8s::{self, Uids};
 use crate::servers::admin::{self, Access, Readers};
-use crate::servers::http;
+use crate::servers::{http, keda};
 use crate::sources::scrape::ScrapeOptions;
 use crate::sources::{SourceOptions, Sources};
 use args::Settings;
@@ -52,6 +54,7 @@ use health::{Health, LeaseReport, WatchReport};
 use metrics::Metrics;
 use status_board::StatusBoard;
 use telemetry::LogControl;
+use trigger_desk::{DeskRequest, TriggerDesk};
 
 /// How long one group of tasks may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -77,20 +80,27 @@ pub fn run(settings: Settings) -> anyhow::Result<ExitCode> {
 struct Listeners {
     public: TcpListener,
     admin: TcpListener,
+    keda: Option<TcpListener>,
 }
 
 impl Listeners {
     async fn bind(settings: &Settings) -> anyhow::Result<Self> {
         let public = http::bind(&settings.listen.candidates()).await?;
         let admin = http::bind(&settings.admin_listen.candidates()).await?;
+        let keda = match &settings.keda {
+            Some(keda) => Some(http::bind(&keda.listen.candidates()).await?),
+            None => None,
+        };
+        let keda_address = keda.as_ref().map(TcpListener::local_addr).transpose()?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             namespace = settings.namespace,
             listen = %public.local_addr()?,
             admin_listen = %admin.local_addr()?,
+            keda_listen = keda_address.map(tracing::field::display),
             "starting"
         );
-        Ok(Self { public, admin })
+        Ok(Self { public, admin, keda })
     }
 }
 
@@ -183,7 +193,8 @@ impl Process {
         let (writers, outlet) = start_writers(&core, &metrics);
         let mut engine = Group::new();
         engine.spawn(EngineTask::new(events, outlet, shared).run(engine.stop.clone()));
-        let (feeders, watches) = start_feeders(&core, sources, roster, &health);
+        let (desk, triggers) = TriggerDesk::channel();
+        let (feeders, watches) = start_feeders(&core, sources, roster, (&health, triggers));
         let election = start_election(&core, watches, &health);
         let readers = Readers {
             board,
@@ -193,7 +204,7 @@ impl Process {
             log,
             clock,
         };
-        let servers = start_servers(&core.settings, listeners, &readers);
+        let servers = start_servers(&core.settings, listeners, &readers, desk);
         Ok(Self { health, leader: core.leader, writers, election, feeders, engine, servers })
     }
 
@@ -313,7 +324,7 @@ fn start_feeders(
     core: &Core,
     sources: Sources,
     roster: Arc<RwLock<Roster>>,
-    health: &Arc<Health>,
+    (health, triggers): (&Arc<Health>, mpsc::Receiver<DeskRequest>),
 ) -> (Group, Arc<WatchHealth>) {
     let mut group = Group::new();
     group.spawn(sources.run_scraper(group.stop.clone()));
@@ -327,6 +338,7 @@ fn start_feeders(
         uids: core.uids.clone(),
         clock: core.clock.clone(),
         reader: Box::new(Reader::new(process.clone(), sources)),
+        triggers,
     };
     let watches = Watches::new(context, process).within(&core.settings.namespaces);
     let watch_health = watches.health();
@@ -407,7 +419,12 @@ fn identity() -> Arc<str> {
     format!("{}_{:08x}", name.trim(), rand::random::<u32>()).into()
 }
 
-fn start_servers(settings: &Settings, listeners: Listeners, readers: &Readers) -> Group {
+fn start_servers(
+    settings: &Settings,
+    listeners: Listeners,
+    readers: &Readers,
+    desk: TriggerDesk,
+) -> Group {
     let access = Access {
         token_file: settings.admin_token_file.clone(),
         loopback: settings.admin_listen.is_loopback(),
@@ -417,5 +434,19 @@ fn start_servers(settings: &Settings, listeners: Listeners, readers: &Readers) -
     let mut group = Group::new();
     group.spawn(http::serve(listeners.public, public, group.stop.clone()));
     group.spawn(http::serve(listeners.admin, private, group.stop.clone()));
+    if let (Some(listener), Some(settings)) = (listeners.keda, &settings.keda) {
+        let scaler = keda::Scaler::new(keda::Context {
+            board: readers.board.clone(),
+            desk,
+            health: readers.health.clone(),
+            clock: readers.clock.clone(),
+            namespaces: Arc::new(settings.namespaces.clone()),
+            drain: group.stop.clone(),
+        });
+        group.spawn(scaler.clone().sweep());
+        let (routes, probes) = keda::transport::routes(scaler);
+        group.spawn(probes);
+        group.spawn(keda::transport::serve(listener, routes, group.stop.clone()));
+    }
     group
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use super::history::{History, Moment};
 use crate::core::decision::TargetStatus;
@@ -16,13 +17,20 @@ use crate::core::target::TargetId;
 pub struct StatusBoard {
     targets: RwLock<BTreeMap<TargetId, Arc<TargetStatus>>>,
     history: History,
+    followers: RwLock<BTreeMap<TargetId, Follower>>,
 }
+
+/// What a follower of a target sees: its newest status, `None` while there is none.
+pub type Followed = Option<Arc<TargetStatus>>;
+
+type Follower = watch::Sender<Followed>;
 
 impl StatusBoard {
     /// Puts up one status in place of the older one of the same target.
     pub fn publish(&self, status: Arc<TargetStatus>) {
         let (target, decision) = (status.target.clone(), status.decision.clone());
-        let before = self.targets.write().insert(target.clone(), status);
+        let before = self.targets.write().insert(target.clone(), status.clone());
+        self.show(&target, Some(status));
         let Some(decision) = decision else { return };
         let before = before.as_ref().and_then(|before| before.decision.as_ref());
         if !before.is_some_and(|before| Arc::ptr_eq(before, &decision)) {
@@ -33,6 +41,29 @@ impl StatusBoard {
     /// Takes down a target that is gone.
     pub fn remove(&self, target: &TargetId) {
         self.targets.write().remove(target);
+        self.show(target, None);
+    }
+
+    /// Follows one target from its present status on. Who is slow misses statuses, never the newest.
+    pub fn follow(&self, target: &TargetId) -> watch::Receiver<Followed> {
+        let mut followers = self.followers.write();
+        let now = || watch::Sender::new(self.get(target));
+        followers.entry(target.clone()).or_insert_with(now).subscribe()
+    }
+
+    /// Tells the followers of a target; without any left nobody is told from now on.
+    fn show(&self, target: &TargetId, status: Followed) {
+        let followers = self.followers.read();
+        let Some(follower) = followers.get(target) else { return };
+        follower.send_replace(status);
+        if follower.receiver_count() > 0 {
+            return;
+        }
+        drop(followers);
+        let mut followers = self.followers.write();
+        if followers.get(target).is_some_and(|follower| follower.receiver_count() == 0) {
+            followers.remove(target);
+        }
     }
 
     /// The newest status of one target.
@@ -48,6 +79,15 @@ impl StatusBoard {
     /// The newest status of every target, ordered by namespace, kind and name.
     pub fn all(&self) -> Vec<Arc<TargetStatus>> {
         self.targets.read().values().cloned().collect()
+    }
+
+    /// The newest status of every decider of one workload: its annotations' first, then those of
+    /// triggers, by name.
+    pub fn of_workload(&self, workload: &TargetId) -> Vec<Arc<TargetStatus>> {
+        let first = workload.workload();
+        let targets = self.targets.read();
+        let all = targets.range(&first..).map(|(_, status)| status);
+        all.take_while(|status| status.target.workload() == first).cloned().collect()
     }
 
     /// How many targets there are.

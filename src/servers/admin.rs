@@ -11,12 +11,14 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 
 use super::page::{self, Streams};
 use super::view::{
     Document, EngineBody, ErrorBody, HistoryBody, LeaseBody, ListBody, MomentBody, StatusBody,
     Summary, TargetBody, WatchBody,
 };
+use crate::core::decision::TargetStatus;
 use crate::core::explain;
 use crate::core::target::TargetId;
 use crate::runtime::args::read_token;
@@ -266,33 +268,40 @@ async fn targets(State(readers): State<Readers>) -> Json<Document<ListBody>> {
 async fn target(
     State(readers): State<Readers>,
     UrlPath((namespace, name)): UrlPath<(String, String)>,
+    Query(chosen): Query<Chosen>,
 ) -> Result<Json<Document<TargetBody>>, ApiError> {
-    let status = find(&readers, &namespace, &name)?;
-    Ok(Json(Document::new("Target", TargetBody::of(&status))))
+    let found = find(&readers, &namespace, &name, &chosen)?;
+    let status = found.first().ok_or_else(|| ApiError::NotFound(String::new()))?;
+    Ok(Json(Document::new("Target", TargetBody::of(status))))
 }
 
 async fn explanation(
     State(readers): State<Readers>,
     UrlPath((namespace, name)): UrlPath<(String, String)>,
+    Query(chosen): Query<Chosen>,
 ) -> Result<Response, ApiError> {
-    let status = find(&readers, &namespace, &name)?;
-    let attention = if explain::needs_attention(&status) { "true" } else { "false" };
-    let screen = explain::explain(&status, readers.clock.now());
-    Ok(([(ATTENTION_HEADER, attention)], screen).into_response())
+    let found = find(&readers, &namespace, &name, &chosen)?;
+    let needed = found.iter().any(|status| explain::needs_attention(status));
+    let attention = if needed { "true" } else { "false" };
+    let now = readers.clock.now();
+    let screens: Vec<_> = found.iter().map(|status| explain::explain(status, now)).collect();
+    Ok(([(ATTENTION_HEADER, attention)], screens.join("\n")).into_response())
 }
 
 /// Which part of a history is asked for.
 #[derive(serde::Deserialize)]
 struct Since {
     after: Option<String>,
+    trigger: Option<String>,
 }
 
 async fn history(
     State(readers): State<Readers>,
     UrlPath((namespace, name)): UrlPath<(String, String)>,
-    Query(Since { after }): Query<Since>,
+    Query(Since { after, trigger }): Query<Since>,
 ) -> Result<Json<Document<HistoryBody>>, ApiError> {
-    let status = find(&readers, &namespace, &name)?;
+    let found = find(&readers, &namespace, &name, &Chosen { trigger })?;
+    let status = found.first().ok_or_else(|| ApiError::NotFound(String::new()))?;
     let after = after.map(|text| text.parse()).transpose().map_err(|_why: jiff::Error| {
         ApiError::BadRequest("after: not a time stamp as RFC 3339 writes it".to_owned())
     })?;
@@ -307,26 +316,40 @@ async fn stream(
     streams.open(readers.board).ok_or(ApiError::TooManyStreams)
 }
 
+/// Which of a workload's deciders is asked for: all of them, or that of a trigger.
+#[derive(Debug, Deserialize)]
+struct Chosen {
+    trigger: Option<String>,
+}
+
+/// The deciders of a workload that are asked for, at least one.
 fn find(
     readers: &Readers,
     namespace: &str,
     name: &str,
-) -> Result<Arc<crate::core::decision::TargetStatus>, ApiError> {
-    readers.board.get(&TargetId::deployment(namespace, name)).ok_or_else(|| {
-        let (namespace, name) = (explain::printable(namespace), explain::printable(name));
-        let waiting = readers.health.missing();
-        ApiError::NotFound(if waiting.is_empty() {
-            format!(
-                "no target Deployment {namespace}/{name}: either it does not exist, or neither it nor \
-                 its pod template has an annotation autoscaling.knative.dev/*"
-            )
-        } else {
-            format!(
-                "Deployment {namespace}/{name} is not known yet: still waiting for {}",
-                waiting.join(", ")
-            )
-        })
-    })
+    chosen: &Chosen,
+) -> Result<Vec<Arc<TargetStatus>>, ApiError> {
+    let mut found = readers.board.of_workload(&TargetId::deployment(namespace, name));
+    if let Some(trigger) = &chosen.trigger {
+        found.retain(|status| status.target.trigger.as_deref() == Some(trigger));
+    }
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let (namespace, name) = (explain::printable(namespace), explain::printable(name));
+    let waiting = readers.health.missing();
+    Err(ApiError::NotFound(if waiting.is_empty() {
+        format!(
+            "no target Deployment {namespace}/{name}: either it does not exist, or neither it nor \
+             its pod template has an annotation autoscaling.knative.dev/*, and no ScaledObject asks \
+             for it"
+        )
+    } else {
+        format!(
+            "Deployment {namespace}/{name} is not known yet: still waiting for {}",
+            waiting.join(", ")
+        )
+    }))
 }
 
 async fn log_level(State(readers): State<Readers>) -> String {

@@ -1,7 +1,8 @@
-//! Who asks us: HTTP for probes, metrics and people. Read only, but for the log level.
+//! Who asks us: HTTP for probes, metrics and people, gRPC for KEDA. Read only, but for the log level.
 
 pub mod admin;
 pub mod http;
+pub mod keda;
 pub mod page;
 pub mod view;
 

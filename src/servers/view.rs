@@ -138,6 +138,9 @@ pub struct TargetRef {
     namespace: String,
     kind: &'static str,
     name: String,
+    /// Which trigger of which ScaledObject it answers, if it answers one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trigger: Option<String>,
 }
 
 impl TargetRef {
@@ -146,6 +149,7 @@ impl TargetRef {
             namespace: status.target.namespace.to_string(),
             kind: status.target.kind.as_str(),
             name: status.target.name.to_string(),
+            trigger: status.target.trigger.as_deref().map(explain::printable),
         }
     }
 }

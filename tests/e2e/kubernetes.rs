@@ -286,6 +286,7 @@ impl Watching {
             uids: Arc::default(),
             clock: Arc::new(SystemClock::new()),
             reader: Box::new(Reader),
+            triggers: podswell::runtime::trigger_desk::TriggerDesk::channel().1,
         };
         let watches = Watches::new(context, ProcessSettings::default());
         let (health, stop) = (watches.health(), CancellationToken::new());

@@ -90,6 +90,7 @@ impl Bench {
             uids: uids.clone(),
             clock: clock.clone(),
             reader: Box::new(ToyReader),
+            triggers: crate::runtime::trigger_desk::TriggerDesk::channel().1,
         };
         let index = Index::with_resolver(Settings::default(), toy_resolver);
         let namespaces: Vec<_> = namespaces.iter().map(|name| (*name).to_owned()).collect();

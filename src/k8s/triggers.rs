@@ -1,0 +1,131 @@
+//! The triggers of ScaledObjects that ask podswell: each has a decider of its own, beside the one of the
+//! workload's annotations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::facts::ObjectKey;
+use super::index::Resolution;
+use crate::core::resolve::Inputs;
+use crate::core::target::TargetId;
+use crate::core::trigger::{TriggerMetadata, TriggerRefusal};
+
+/// The most triggers of one ScaledObject.
+const MOST_OF_OBJECT: usize = 16;
+
+/// The most triggers of all.
+const MOST: usize = 16_384;
+
+/// One trigger.
+#[derive(Debug)]
+struct Trigger {
+    object: ObjectKey,
+    metadata: TriggerMetadata,
+    resolution: Option<Resolution>,
+}
+
+/// All triggers, by the target that decides for each.
+#[derive(Debug, Default)]
+pub(super) struct Triggers {
+    all: BTreeMap<TargetId, Trigger>,
+    of_workload: BTreeMap<TargetId, BTreeSet<TargetId>>,
+    of_object: BTreeMap<ObjectKey, BTreeSet<TargetId>>,
+}
+
+impl Triggers {
+    /// The target of a trigger, made if there is none.
+    pub(super) fn enrol(
+        &mut self,
+        workload: &TargetId,
+        object: &ObjectKey,
+        metadata: &TriggerMetadata,
+    ) -> Result<TargetId, TriggerRefusal> {
+        let known = self.of_object.get(object);
+        let mut same = known.into_iter().flatten().filter(|target| {
+            target.workload() == *workload
+                && self.all.get(*target).is_some_and(|trigger| trigger.metadata == *metadata)
+        });
+        if let Some(target) = same.next() {
+            return Ok(target.clone());
+        }
+        if known.is_some_and(|known| known.len() >= MOST_OF_OBJECT) {
+            return Err(TriggerRefusal::TooMany { bound: MOST_OF_OBJECT, of: "of a ScaledObject" });
+        }
+        if self.all.len() >= MOST {
+            return Err(TriggerRefusal::TooMany { bound: MOST, of: "in all" });
+        }
+        let target = self.free_name(workload, object, metadata);
+        let (object, metadata) = (object.clone(), metadata.clone());
+        self.of_workload.entry(workload.clone()).or_default().insert(target.clone());
+        self.of_object.entry(object.clone()).or_default().insert(target.clone());
+        self.all.insert(target.clone(), Trigger { object, metadata, resolution: None });
+        Ok(target)
+    }
+
+    /// Forgets a trigger. Returns whether there was one.
+    pub(super) fn release(&mut self, target: &TargetId) -> bool {
+        let Some(trigger) = self.all.remove(target) else { return false };
+        remove_of(&mut self.of_workload, &target.workload(), target);
+        remove_of(&mut self.of_object, &trigger.object, target);
+        true
+    }
+
+    /// The triggers of a workload, in order.
+    pub(super) fn of(&self, workload: &TargetId) -> Vec<TargetId> {
+        self.of_workload.get(workload).into_iter().flatten().cloned().collect()
+    }
+
+    /// What a trigger was resolved to.
+    pub(super) fn resolution(&self, target: &TargetId) -> Option<&Resolution> {
+        self.all.get(target)?.resolution.as_ref()
+    }
+
+    /// Resolves all triggers of a workload; without inputs none of them is looked at.
+    pub(super) fn resolve(
+        &mut self,
+        workload: &TargetId,
+        inputs: Option<&Inputs<'_>>,
+        finish: impl Fn(Option<Resolution>, crate::core::resolve::Resolved) -> Resolution,
+    ) {
+        for target in self.of_workload.get(workload).into_iter().flatten() {
+            let Some(trigger) = self.all.get_mut(target) else { continue };
+            let resolved = inputs.and_then(|inputs| trigger.metadata.resolve(inputs));
+            let old = trigger.resolution.take();
+            trigger.resolution = resolved.map(|resolved| finish(old, resolved));
+        }
+    }
+
+    /// The ScaledObject's name and a mark of the metadata, so that every process finds the same name.
+    fn free_name(
+        &self,
+        workload: &TargetId,
+        object: &ObjectKey,
+        metadata: &TriggerMetadata,
+    ) -> TargetId {
+        let mut mark = mark_of(metadata);
+        loop {
+            let target = workload.of_trigger(&format!("{}.{mark:08x}", object.name));
+            if !self.all.contains_key(&target) {
+                return target;
+            }
+            mark = mark.wrapping_add(1);
+        }
+    }
+}
+
+fn remove_of<K: Ord>(all: &mut BTreeMap<K, BTreeSet<TargetId>>, key: &K, target: &TargetId) {
+    if let Some(of_key) = all.get_mut(key) {
+        of_key.remove(target);
+        if of_key.is_empty() {
+            all.remove(key);
+        }
+    }
+}
+
+/// FNV-1a over the metadata.
+fn mark_of(metadata: &TriggerMetadata) -> u32 {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{metadata:?}");
+    text.bytes().fold(0x811c_9dc5, |mark, byte| (mark ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}

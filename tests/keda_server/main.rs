@@ -1,0 +1,14 @@
+//! The server that KEDA asks, over real sockets, around the real engine: what KEDA itself makes of it is
+//! the business of `tests/keda`. No cluster is needed: the objects that the watches would have read are
+//! told to the index by hand.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod calls;
+mod streams;
+mod world;
