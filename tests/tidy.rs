@@ -11,6 +11,7 @@ use std::time::Duration;
 use podswell::core::decision::{Reason, SampleCounts, TargetStatus};
 use podswell::core::event::{Event, NoticeReason, Reading, Sample, SourceFault, WriteOutcome};
 use podswell::core::problem::ProblemCode;
+use podswell::core::snapshot::Restoration;
 use podswell::core::source::SourceName;
 use podswell::core::target::{PodCounts, TargetId};
 use podswell::runtime::clock::{Clock, SystemClock};
@@ -193,6 +194,8 @@ fn metrics_page() -> String {
     metrics.decided(Reason::Steady);
     metrics.wrote(&WriteOutcome::Written, Duration::ZERO);
     metrics.violated("test");
+    metrics.snapshot_file("Read");
+    metrics.restored(&Restoration::default());
     metrics.set_notices(Box::new(|| vec![("Written", 1)]));
     let reading = Reading::Value { seen: 1.0, missing: 0 };
     let (target, source, age) =

@@ -20,6 +20,7 @@ use super::event::{Action, Event, Notice, NoticeReason, Sample, WriteOutcome};
 use super::measure::Measure;
 use super::problem::ProblemCode;
 use super::rival;
+use super::snapshot::{Restoration, Restoring, Snapshot};
 use super::spec::Semantics;
 use super::target::TargetId;
 use super::window::covered::Recorded;
@@ -78,6 +79,7 @@ pub struct Engine {
     leader: bool,
     counters: Counters,
     wakes: [Option<Timestamp>; WAKES_PER_SECOND],
+    restoring: Option<Box<Restoring>>,
 }
 
 impl Engine {
@@ -117,6 +119,9 @@ impl Engine {
             }
             Event::RivalsObserved { target, rivals } => self.rivals(now, &target, rivals),
             Event::LeadershipChanged { leader } => self.lead(leader),
+            Event::Restored { snapshot, age } => {
+                self.restoring = Some(Box::new(Restoring::new(now, snapshot, age)));
+            }
         }
     }
 
@@ -153,6 +158,18 @@ impl Engine {
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// What the windows hold at `now`, for the next process.
+    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+        let known = self.index.values().filter_map(|slot| self.workloads.get(*slot as usize));
+        Snapshot::of(now, known.flatten().flat_map(|workload| workload.saved(now)))
+    }
+
+    /// What became of [`Event::Restored`]: once, as soon as every entry found its target, or a minute later.
+    pub fn poll_restoration(&mut self, now: Timestamp) -> Option<Restoration> {
+        let over = self.restoring.take_if(|restoring| restoring.is_over(now))?;
+        Some(over.into_counts())
     }
 
     /// How many targets there are.
@@ -204,7 +221,12 @@ impl Engine {
         }
         let phase = Duration::from_millis(1 + hash_of(target) % 2000);
         let next_tick = later(now, phase);
-        let workload = Box::new(Workload::new(now, target.clone(), config, next_tick));
+        let mut workload = Box::new(Workload::new(now, target.clone(), config, next_tick));
+        if let Some(restoring) = &mut self.restoring {
+            for saved in restoring.take(&target) {
+                restoring.note(workload.restore(now, &saved));
+            }
+        }
         let slot = if let Some(slot) = self.free.pop() {
             slot
         } else {

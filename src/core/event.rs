@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Timestamp;
 use super::config::TargetConfig;
 use super::decision::Reason;
+use super::snapshot::Snapshot;
 use super::source::SourceName;
 use super::target::{PodCounts, TargetId};
 
@@ -220,6 +221,13 @@ pub enum Event {
         target: TargetId,
         /// Sorted by kind and name.
         rivals: Vec<Rival>,
+    },
+    /// What an earlier process measured, told before any target.
+    Restored {
+        /// What its windows held.
+        snapshot: Snapshot,
+        /// How long ago it was written, by the wall clock, ≥ 0.
+        age: Duration,
     },
     /// Whether this process may write (holder of the lease, caches synced).
     LeadershipChanged {

@@ -14,8 +14,10 @@ use super::decision::{
 use super::event::{Sample, SourceFault};
 use super::points::{Chosen, PointSet};
 use super::problem::Problem;
+use super::snapshot::{Fate, Place, SavedWindow};
 use super::source::PointConfig;
 use super::spec::{ScalerSpec, ScalingMetric, Semantics};
+use super::target::TargetId;
 use super::window::covered::Recorded;
 
 /// What a measure has to know of its target at an evaluation.
@@ -136,6 +138,44 @@ impl Measure {
                 point.failed(fault);
             }
         }
+    }
+
+    /// What can be kept over a restart.
+    pub(crate) fn saved<'a>(
+        &'a self,
+        now: Timestamp,
+        target: &'a TargetId,
+        view: MeasureView<'a>,
+    ) -> impl Iterator<Item = SavedWindow> + 'a {
+        let companion = self.companion.as_deref().map(|points| (true, points));
+        let sets = std::iter::once((false, &self.points)).chain(companion);
+        sets.flat_map(move |(companion, points)| {
+            points.saved(now, view.spec).map(move |(config, newest, runs)| SavedWindow {
+                target: target.clone(),
+                place: Place::new(view.name, companion, config),
+                newest,
+                runs,
+            })
+        })
+    }
+
+    /// Takes over what an earlier process measured, if it is of one of the points as they are now.
+    pub(crate) fn restore(
+        &mut self,
+        now: Timestamp,
+        view: MeasureView<'_>,
+        saved: &SavedWindow,
+    ) -> Fate {
+        let SavedWindow { place, newest, runs, .. } = saved;
+        let points =
+            if place.companion { self.companion.as_deref_mut() } else { Some(&mut self.points) };
+        let Some(point) = points.and_then(|points| points.get_mut(&place.source)) else {
+            return Fate::Changed;
+        };
+        if *place != Place::new(view.name, place.companion, point.config()) {
+            return Fate::Changed;
+        }
+        point.restore(now, view.spec, *newest, runs)
     }
 
     fn all_points(&self) -> impl Iterator<Item = &PointSet> {

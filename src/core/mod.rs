@@ -28,6 +28,7 @@ pub mod roster;
 pub mod sample_size;
 pub mod scaled_object;
 pub mod scrape;
+pub mod snapshot;
 pub mod source;
 pub mod spec;
 pub mod target;

@@ -8,6 +8,7 @@ use super::decider::panic::later;
 use super::decision::{SampleCounts, SignalState};
 use super::event::{self, Sample, SourceFault};
 use super::problem::{Problem, ProblemCode};
+use super::snapshot::{Fate, Run};
 use super::source::PointConfig;
 use super::spec::{ScalerSpec, Semantics};
 use super::window::buckets::BucketWindow;
@@ -244,6 +245,32 @@ impl Point {
             self.arrived_too_old = self.arrived_too_old.saturating_add(1);
         } else {
             self.arrived_too_old = 0;
+        }
+    }
+
+    /// The window's seconds and the time of its newest sample, if the source keeps no history of its own
+    /// (one that stamps its samples does) and anything of it lies in the window at `now`.
+    pub(crate) fn saved(&self, now: Timestamp, spec: &ScalerSpec) -> Option<(Timestamp, Vec<Run>)> {
+        let Windows::Covered(window) = &self.windows else { return None };
+        let newest = window.newest().filter(|newest| later(*newest, spec.stable_window) > now)?;
+        self.newest_stamp_ms.is_none().then(|| (newest, window.runs()))
+    }
+
+    /// Takes over what an earlier process measured; nothing counts as heard by that.
+    pub(crate) fn restore(
+        &mut self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        newest: Timestamp,
+        runs: &[Run],
+    ) -> Fate {
+        let Windows::Covered(window) = &mut self.windows else { return Fate::Changed };
+        if later(newest, spec.stable_window) <= now {
+            Fate::Old
+        } else if newest <= now && window.restore(newest, runs) {
+            Fate::Restored
+        } else {
+            Fate::Changed
         }
     }
 

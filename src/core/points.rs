@@ -9,6 +9,7 @@ use super::decision::{SampleCounts, SignalState};
 use super::event::SourceFault;
 use super::point::{Point, Signal};
 use super::problem::Problem;
+use super::snapshot::Run;
 use super::source::{PointConfig, Share, SourceName};
 use super::spec::{ScalerSpec, Semantics};
 
@@ -68,6 +69,18 @@ impl PointSet {
             };
             self.points.push(point);
         }
+    }
+
+    /// What can be kept over a restart, point by point.
+    pub(crate) fn saved<'a>(
+        &'a self,
+        now: Timestamp,
+        spec: &'a ScalerSpec,
+    ) -> impl Iterator<Item = (&'a PointConfig, Timestamp, Vec<Run>)> + 'a {
+        self.points.iter().filter_map(move |point| {
+            let (newest, runs) = point.saved(now, spec)?;
+            Some((point.config(), newest, runs))
+        })
     }
 
     pub(crate) fn get_mut(&mut self, source: &str) -> Option<&mut Point> {

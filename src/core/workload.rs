@@ -18,6 +18,7 @@ use super::measure::{Around, Measure, Verdict};
 use super::policy::{Consent, Mode};
 use super::problem::{Problem, ProblemCode};
 use super::rival;
+use super::snapshot::{Fate, SavedWindow};
 use super::spec::{ScalingMetric, Semantics};
 use super::target::{PodCounts, TargetId};
 use super::window::covered::Recorded;
@@ -121,6 +122,19 @@ impl Workload {
             Some(decider) if delay_changed => decider.reconfigure_delay(now, view.spec),
             Some(_) => {}
         });
+    }
+
+    /// What can be kept over a restart.
+    pub(crate) fn saved(&self, now: Timestamp) -> impl Iterator<Item = SavedWindow> + '_ {
+        self.measures().flat_map(move |(measure, view)| measure.saved(now, &self.target, view))
+    }
+
+    /// Takes over what an earlier process measured; says what became of it.
+    pub(crate) fn restore(&mut self, now: Timestamp, saved: &SavedWindow) -> Fate {
+        let measures = std::iter::once(&mut self.first).chain(&mut self.further);
+        let mut named = measures.zip(self.config.measures());
+        let found = named.find(|(_, view)| *view.name == saved.place.measure);
+        found.map_or(Fate::Changed, |(measure, view)| measure.restore(now, view, saved))
     }
 
     fn measures(&self) -> impl Iterator<Item = (&Measure, MeasureView<'_>)> {

@@ -133,6 +133,10 @@ pub struct RunArgs {
     #[command(flatten)]
     pub keda: KedaArgs,
 
+    /// A file that keeps what was scraped over a restart; written every 10 s and at the end
+    #[arg(long, env = "PODSWELL_SNAPSHOT", value_name = "FILE")]
+    pub snapshot: Option<PathBuf>,
+
     /// The form of log records
     #[arg(long, env = "PODSWELL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
@@ -223,6 +227,8 @@ pub struct Settings {
     pub leader_elect: bool,
     /// How KEDA is answered; `None`: not at all.
     pub keda: Option<KedaSettings>,
+    /// The file that keeps what was measured over a restart.
+    pub snapshot: Option<PathBuf>,
     /// The form of log records.
     pub log_format: LogFormat,
     /// The level to start with; valid.
@@ -305,6 +311,7 @@ impl RunArgs {
             scrape_allow_loopback: self.scrape_allow_loopback,
             leader_elect: self.leader_elect,
             keda: self.keda.into_settings()?,
+            snapshot: self.snapshot,
             log_format: self.log_format,
             log_level: self.log_level,
         })

@@ -11,10 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::clock::Clock;
 use super::health::Health;
 use super::metrics::Metrics;
+use super::snapshot::PERIOD;
 use super::status_board::StatusBoard;
+use crate::core::decider::panic::later;
 use crate::core::decision::{Decision, TargetStatus};
 use crate::core::engine::{Engine, Published};
 use crate::core::event::{Action, Event, Notice, NoticeReason};
+use crate::core::snapshot::{Restoration, Snapshot};
 use crate::core::target::TargetId;
 
 /// How many events are taken from the queue at once; decisions that are due come between two batches.
@@ -40,6 +43,13 @@ pub struct EngineTask<O> {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     clock: Arc<dyn Clock>,
+    snapshots: Option<Snapshots>,
+}
+
+/// Where snapshots go, and when the next one is due.
+struct Snapshots {
+    sender: mpsc::Sender<Snapshot>,
+    due: Timestamp,
 }
 
 /// What the engine's task shares with the rest of the process.
@@ -59,7 +69,16 @@ impl<O: Outlet> EngineTask<O> {
     /// A task around a new engine, which does not write before [`Event::LeadershipChanged`] says so.
     pub fn new(events: mpsc::Receiver<Event>, outlet: O, shared: Shared) -> Self {
         let Shared { board, metrics, health, clock } = shared;
-        Self { engine: Engine::new(), events, outlet, board, metrics, health, clock }
+        let engine = Engine::new();
+        Self { engine, events, outlet, board, metrics, health, clock, snapshots: None }
+    }
+
+    /// Hands out what the windows hold every ten seconds, as far as `sender` takes it, and at the end.
+    #[must_use]
+    pub fn with_snapshots(mut self, sender: mpsc::Sender<Snapshot>) -> Self {
+        let due = later(self.clock.now(), PERIOD);
+        self.snapshots = Some(Snapshots { sender, due });
+        self
     }
 
     /// Runs until `stop`, or until nobody can send an event any more.
@@ -69,15 +88,19 @@ impl<O: Outlet> EngineTask<O> {
             let pause = self.pause();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 received = self.events.recv_many(&mut batch, BATCH) => {
                     if received == 0 {
-                        return;
+                        break;
                     }
                 }
                 () = tokio::time::sleep(pause) => {}
             }
             self.turn(&mut batch);
+        }
+        if let Some(snapshots) = self.snapshots.take() {
+            // Nobody who takes it is nobody who would miss it.
+            let _ = snapshots.sender.send(self.engine.snapshot(self.clock.now())).await;
         }
     }
 
@@ -107,6 +130,25 @@ impl<O: Outlet> EngineTask<O> {
         self.metrics.set_unknown_samples(self.engine.counters().unknown_samples);
         self.publish();
         self.act();
+        self.hand_out_snapshot(now);
+    }
+
+    /// Hands out a snapshot that is due, and tells what became of the one that was taken over.
+    fn hand_out_snapshot(&mut self, now: Timestamp) {
+        if let Some(restoration) = self.engine.poll_restoration(now) {
+            self.metrics.restored(&restoration);
+            let Restoration { restored, old, changed, gone } = restoration;
+            tracing::info!(restored, old, changed, gone, "windows of the snapshot taken over");
+        }
+        let Some(snapshots) = self.snapshots.as_mut().filter(|snapshots| snapshots.due <= now)
+        else {
+            return;
+        };
+        snapshots.due = later(now, PERIOD);
+        // The last one may still be on its way to the disk: then this one is left out.
+        if let Ok(place) = snapshots.sender.try_reserve() {
+            place.send(self.engine.snapshot(now));
+        }
     }
 
     fn publish(&mut self) {

@@ -23,6 +23,7 @@ use super::health::Health;
 use super::status_board::StatusBoard;
 use crate::core::decision::{Reason, TargetStatus};
 use crate::core::event::{Event, WriteOutcome};
+use crate::core::snapshot::Restoration;
 use crate::core::spec::ScalingMetric;
 use crate::sources::counters::{DURATION_BUCKETS, SourceMetrics};
 
@@ -62,6 +63,8 @@ pub struct Metrics {
     unknown_samples: Arc<AtomicU64>,
     notices: Arc<OnceLock<NoticeReporter>>,
     invariant_violations: Family<SiteLabel, Counter>,
+    snapshot_files: Family<OutcomeLabel, Counter>,
+    snapshot_windows: Family<OutcomeLabel, Counter>,
 }
 
 /// What became of the notices for users: the outcome and how often.
@@ -95,8 +98,11 @@ impl Metrics {
             unknown_samples: Arc::default(),
             notices: Arc::default(),
             invariant_violations: Family::default(),
+            snapshot_files: Family::default(),
+            snapshot_windows: Family::default(),
         };
         metrics.register();
+        metrics.register_snapshot();
         metrics.registry.register_collector(Box::new(Process {
             health,
             engine,
@@ -149,6 +155,35 @@ impl Metrics {
             "Broken invariants that were recovered from: bugs to report",
             self.invariant_violations.clone(),
         );
+    }
+
+    fn register_snapshot(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "snapshot_files",
+            "What became of the snapshot file, each time",
+            self.snapshot_files.clone(),
+        );
+        registry.register(
+            "snapshot_windows",
+            "What became of the windows of the snapshot that was read at the start",
+            self.snapshot_windows.clone(),
+        );
+    }
+
+    /// Counts what became of the snapshot file: `Read`, `Refused`, `Written` or `WriteFailed`.
+    pub fn snapshot_file(&self, outcome: &'static str) {
+        self.snapshot_files.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Counts what became of the windows of a snapshot.
+    pub fn restored(&self, restoration: &Restoration) {
+        let Restoration { restored, old, changed, gone } = *restoration;
+        for (outcome, count) in
+            [("Restored", restored), ("Old", old), ("Changed", changed), ("Gone", gone)]
+        {
+            self.snapshot_windows.get_or_create(&OutcomeLabel { outcome }).inc_by(count);
+        }
     }
 
     /// Writes all families in the OpenMetrics text format.

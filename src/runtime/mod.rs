@@ -14,6 +14,7 @@ pub mod engine_task;
 pub mod health;
 pub mod history;
 pub mod metrics;
+pub mod snapshot;
 pub mod status_board;
 pub mod telemetry;
 pub mod trigger_desk;
@@ -138,6 +139,7 @@ struct Process {
     election: Group,
     feeders: Group,
     engine: Group,
+    keepers: Group,
     servers: Group,
 }
 
@@ -191,8 +193,8 @@ impl Process {
             clock: clock.clone(),
         };
         let (writers, outlet) = start_writers(&core, &metrics);
-        let mut engine = Group::new();
-        engine.spawn(EngineTask::new(events, outlet, shared).run(engine.stop.clone()));
+        let (engine, keepers) =
+            start_engine(&core, EngineTask::new(events, outlet, shared), &metrics).await;
         let (desk, triggers) = TriggerDesk::channel();
         let (feeders, watches) = start_feeders(&core, sources, roster, (&health, triggers));
         let election = start_election(&core, watches, &health);
@@ -205,7 +207,8 @@ impl Process {
             clock,
         };
         let servers = start_servers(&core.settings, listeners, &readers, desk);
-        Ok(Self { health, leader: core.leader, writers, election, feeders, engine, servers })
+        let leader = core.leader;
+        Ok(Self { health, leader, writers, election, feeders, engine, keepers, servers })
     }
 
     /// Waits for the end and brings it about in order.
@@ -231,6 +234,7 @@ impl Process {
         self.election.end("election").await;
         self.feeders.end("watches and sources").await;
         self.engine.end("engine").await;
+        self.keepers.end("the snapshot's writer").await;
         self.servers.end("servers").await;
         match ended {
             None => Ok(ExitCode::SUCCESS),
@@ -310,6 +314,28 @@ fn start_writers(core: &Core, metrics: &Arc<Metrics>) -> (Group, Writers) {
     group.spawn(writer.run(group.stop.clone()));
     group.spawn(event_writer.run(group.stop.clone()));
     (group, outlet)
+}
+
+/// The engine's task, and who keeps what it measured over a restart. What an earlier process kept is the
+/// first thing that the engine hears.
+async fn start_engine<O: Outlet>(
+    core: &Core,
+    mut task: EngineTask<O>,
+    metrics: &Arc<Metrics>,
+) -> (Group, Group) {
+    let (mut engine, mut keepers) = (Group::new(), Group::new());
+    if let Some(path) = core.settings.snapshot.clone() {
+        let wall = core.clock.wall();
+        if let Some((snapshot, age)) = snapshot::read_at_start(&path, wall, metrics) {
+            core.engine.tell(Event::Restored { snapshot, age }).await;
+        }
+        let (sender, snapshots) = mpsc::channel(1);
+        task = task.with_snapshots(sender);
+        let (clock, metrics) = (core.clock.clone(), metrics.clone());
+        keepers.spawn(snapshot::write_all(snapshots, path, clock, metrics));
+    }
+    engine.spawn(task.run(engine.stop.clone()));
+    (engine, keepers)
 }
 
 /// Which process reports: the pod's name, or the machine's.

@@ -3,6 +3,7 @@
 
 mod handover;
 mod properties;
+mod restart;
 mod review;
 mod scenarios;
 mod windows;

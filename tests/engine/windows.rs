@@ -17,6 +17,35 @@ fn close(a: f64, b: f64) -> bool {
 }
 
 proptest! {
+    /// A window that was kept and taken over says the same as the one that was never lost, now and after
+    /// every later sample.
+    #[test]
+    fn a_window_taken_over_is_the_same_window(
+        kept in prop::collection::vec((1_i64..9, 0.0..1000.0_f64, 0.0..100.0_f64), 1..60),
+        later in prop::collection::vec((1_i64..9, 0.0..1000.0_f64, 0.0..100.0_f64), 0..20),
+    ) {
+        let new = || CoveredSeconds::new(seconds(30), seconds(3));
+        let (mut lived, mut t) = (new(), 0);
+        for (step, low, more) in kept {
+            t += step;
+            lived.record(at(t * 1000), low, low + more, false);
+        }
+        let mut restored = new();
+        prop_assert!(restored.restore(lived.newest().expect("a sample"), &lived.runs()));
+        prop_assert!(!restored.restore(at(t * 1000), &lived.runs()), "only once");
+        for (step, low, more) in later {
+            for window_s in [1, 6, 30, 60] {
+                let span = seconds(window_s);
+                prop_assert_eq!(restored.average(span), lived.average(span));
+                prop_assert_eq!(restored.samples(span), lived.samples(span));
+            }
+            t += step;
+            lived.record(at(t * 1000), low, low + more, false);
+            restored.record(at(t * 1000), low, low + more, false);
+        }
+        prop_assert_eq!(restored.runs(), lived.runs());
+    }
+
     /// A linear window is the sum of the buckets that lie in it, over the seconds from the first write
     /// since it was last empty, or over its length less the silent seconds at the end.
     #[test]

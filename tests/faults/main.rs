@@ -26,6 +26,7 @@ mod outage;
 mod pair;
 mod pods;
 mod prometheus;
+mod restart;
 mod rights;
 mod stage;
 
@@ -68,6 +69,7 @@ fn all(stage: &Arc<Stage>, seed: u64) -> Vec<Run> {
         run(stage, "clock", seed, clock::stepped),
         run(stage, "pair", seed, pair::killed_frozen_cut_off),
         run(stage, "flapping", seed, flapping::annotations),
+        run(stage, "restart", seed, restart::with_a_snapshot),
         run(stage, "crowd", seed, crowd::changed_at_once),
     ]
 }

@@ -72,7 +72,7 @@ pub(crate) async fn taken_away(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     let options = CellOptions { account: Some(account), ..CellOptions::default() };
     // A field selector knows no "or": all that is not anybody else's.
     let others = ["killed", "lying", "silent", "pods", "writes", "watches", "clock", "pair"];
-    let others = others.iter().chain(&["flapping", "crowd"]);
+    let others = others.iter().chain(&["flapping", "crowd", "restart"]);
     let others: Vec<_> = others.map(|other| format!("metadata.namespace!={other}")).collect();
     let options = CellOptions { scope: others.join(","), ..options };
     let mut cell = Cell::start(&stage, "rights", options).await;

@@ -8,10 +8,14 @@
 use std::time::Duration;
 
 use super::super::Timestamp;
+use super::super::snapshot::Run;
 use super::{Ring, is_recordable, round_6, second_of, smoothing_coefficient, whole_seconds};
 
 /// How many of the newest samples are kept one by one.
 const KEPT_SAMPLES: usize = 3;
+
+/// The longest run of alike seconds that is believed: the longest window.
+const LONGEST_RUN: u32 = 3600;
 
 /// What became of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +158,58 @@ impl CoveredSeconds {
             *slot = Some(KeptSample { t, low, high, over });
         }
         Recorded::Ok
+    }
+
+    /// The seconds of the window as runs, oldest first, up to the newest sample's; empty before the first
+    /// sample.
+    pub fn runs(&self) -> Vec<Run> {
+        let Some(last) = self.newest.map(second_of) else { return Vec::new() };
+        let mut runs: Vec<Run> = Vec::new();
+        for j in last - self.lows.span() + 1..=last {
+            let Second { low, high } = self.second(j);
+            let load = (!low.is_nan()).then_some((low, high));
+            let samples = self.samples.at(j, 0);
+            match runs.last_mut() {
+                Some(run) if run.load == load && run.samples == samples => run.seconds += 1,
+                _ => runs.push(Run { seconds: 1, load, samples }),
+            }
+        }
+        if runs.first().is_some_and(|run| run.load.is_none()) {
+            runs.remove(0);
+        }
+        runs
+    }
+
+    /// Fills an empty window with seconds that end at that of `newest`, oldest first. Says whether it did:
+    /// not after a sample, and not with numbers that cannot be. What is older than the window is left out.
+    pub fn restore(&mut self, newest: Timestamp, runs: &[Run]) -> bool {
+        let sane = |run: &Run| {
+            (1..=LONGEST_RUN).contains(&run.seconds)
+                && run.load.is_none_or(|(low, high)| {
+                    is_recordable(low) && is_recordable(high) && 0.0 <= low && low <= high
+                })
+        };
+        let known = runs.last().and_then(|run| run.load);
+        let (Some((low, high)), None, true) = (known, self.newest, runs.iter().all(sane)) else {
+            return false;
+        };
+        self.newest = Some(newest);
+        let last = second_of(newest);
+        let mut j = last - runs.iter().map(|run| i64::from(run.seconds)).sum::<i64>();
+        for run in runs {
+            for _ in 0..run.seconds {
+                j += 1;
+                if last - j < self.lows.span() {
+                    let second = run.load.map_or(UNCOVERED, |(low, high)| Second { low, high });
+                    self.set(j, second);
+                    self.samples.set(j, run.samples);
+                }
+            }
+        }
+        // The newest second was filled by this much, as far as is known.
+        self.sum_in_last = Second { low, high };
+        self.count_in_last = 1.0;
+        true
     }
 
     fn mean_into_last(&mut self, at: i64, low: f64, high: f64) {
