@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::screen::{Look, Screen};
 use crate::stage::{ALL, CHECKOUT, SEARCH, Stage, TARGET, THUMBNAILS, Told, Workload};
+use crate::support::deployment::hpa_by_cpu;
 use crate::support::load::{Level, Load};
 use crate::view::{self, LOOK, Sights, View};
 
@@ -226,7 +226,7 @@ impl<'a> Story<'a> {
         );
         self.screen.table_head();
         let appeared = Instant::now();
-        self.stage.plane.apply(&hpa()).await;
+        self.stage.plane.apply(&hpa_by_cpu("media", "thumbnails")).await;
         let rival =
             |sights: &Sights, _: &Record| is(sights, THUMBNAILS, |sight| sight.gate == "Rival");
         self.wait(Some(THUMBNAILS), Duration::ZERO, "the rival is seen", rival).await?;
@@ -427,22 +427,4 @@ fn is(sights: &Sights, workload: Workload, wanted: impl Fn(&view::Sight) -> bool
 
 fn arrows(numbers: &[i32]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" → ")
-}
-
-fn hpa() -> String {
-    json!({
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": { "name": "by-cpu", "namespace": "media" },
-        "spec": {
-            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "thumbnails" },
-            "minReplicas": 1,
-            "maxReplicas": 9,
-            "metrics": [{
-                "type": "Resource",
-                "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 50 } },
-            }],
-        },
-    })
-    .to_string()
 }

@@ -40,16 +40,7 @@ impl Scene {
         };
         let node = Node::start(plane.client(), options);
         plane.apply(INSTALL).await;
-        NewDeployment::new(NAMESPACE, "web", 1)
-            .annotation("autoscaling.knative.dev/class", "kpa.podswell.dev")
-            .annotation("autoscaling.knative.dev/target", "10")
-            .annotation("autoscaling.knative.dev/window", "12s")
-            .annotation(
-                "podswell.dev/scrape",
-                r#"{"port":8080,"path":"/metrics","inFlight":"app_requests_in_flight"}"#,
-            )
-            .create(&plane.client())
-            .await;
+        NewDeployment::new(NAMESPACE, "web", 1).managed().create(&plane.client()).await;
         let deployment = DeploymentRef::new(&plane.client(), NAMESPACE, "web");
         Self { plane, node, deployment }
     }

@@ -58,16 +58,7 @@ async fn roles_in_two_namespaces_are_enough() {
 }
 
 async fn create(plane: &ControlPlane, namespace: &str) {
-    NewDeployment::new(namespace, "web", 1)
-        .annotation("autoscaling.knative.dev/class", "kpa.podswell.dev")
-        .annotation("autoscaling.knative.dev/target", "10")
-        .annotation("autoscaling.knative.dev/window", "12s")
-        .annotation(
-            "podswell.dev/scrape",
-            r#"{"port":8080,"path":"/metrics","inFlight":"app_requests_in_flight"}"#,
-        )
-        .create(&plane.client())
-        .await;
+    NewDeployment::new(namespace, "web", 1).managed().create(&plane.client()).await;
 }
 
 fn roles(namespaces: &str) -> String {

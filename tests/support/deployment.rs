@@ -50,6 +50,18 @@ impl NewDeployment {
         self
     }
 
+    /// Managed by podswell, which reads each pod's page: ten requests in flight a pod, of which 70 % are
+    /// aimed at, over a window of twelve seconds.
+    pub(crate) fn managed(self) -> Self {
+        self.annotation("autoscaling.knative.dev/class", "kpa.podswell.dev")
+            .annotation("autoscaling.knative.dev/target", "10")
+            .annotation("autoscaling.knative.dev/window", "12s")
+            .annotation(
+                "podswell.dev/scrape",
+                r#"{"port":8080,"path":"/metrics","inFlight":"app_requests_in_flight"}"#,
+            )
+    }
+
     /// Makes it, and its namespace where that is missing.
     pub(crate) async fn create(&self, client: &Client) -> Deployment {
         ensure_namespace(client, &self.namespace).await;
@@ -83,6 +95,25 @@ impl NewDeployment {
             .await
             .unwrap_or_else(|error| panic!("create {}/{}: {error}", self.namespace, self.name))
     }
+}
+
+/// The manifest of an HPA `by-cpu` on a Deployment, which never gets its metric.
+pub(crate) fn hpa_by_cpu(namespace: &str, deployment: &str) -> String {
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": "by-cpu", "namespace": namespace },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": deployment },
+            "minReplicas": 1,
+            "maxReplicas": 9,
+            "metrics": [{
+                "type": "Resource",
+                "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 50 } },
+            }],
+        },
+    })
+    .to_string()
 }
 
 /// Makes a namespace, if it is not there.

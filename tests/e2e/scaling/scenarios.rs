@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::town::{LIMIT, Source, Town, Workload};
 use crate::support::app::Fault;
-use crate::support::deployment::NewDeployment;
+use crate::support::deployment::{NewDeployment, hpa_by_cpu};
 use crate::support::load::Level;
 use crate::support::wait::{eventually, until};
 
@@ -238,21 +238,7 @@ pub(super) async fn rival(town: Arc<Town>) {
     let workload = town.workload("rivals", "contested", Source::Scrape, 1, &[]).await;
     let load = workload.load(Level::Held(3));
     workload.says("decides", |status| bounded(status) == 1).await;
-    let hpa = json!({
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": { "name": "by-cpu", "namespace": "rivals" },
-        "spec": {
-            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "contested" },
-            "minReplicas": 1,
-            "maxReplicas": 9,
-            "metrics": [{
-                "type": "Resource",
-                "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 50 } },
-            }],
-        },
-    });
-    town.plane.apply(&hpa.to_string()).await;
+    town.plane.apply(&hpa_by_cpu("rivals", "contested")).await;
     let status = workload.says("sees its rival", |status| gate(status) == "Rival").await;
     assert!(status.to_string().contains("by-cpu"), "{status}");
     load.set(Level::Held(FIVE_PODS));
