@@ -223,7 +223,7 @@ impl Engine {
         let next_tick = later(now, phase);
         let mut workload = Box::new(Workload::new(now, target.clone(), config, next_tick));
         if let Some(restoring) = &mut self.restoring {
-            for saved in restoring.take(&target) {
+            for saved in restoring.take(target) {
                 restoring.note(workload.restore(now, &saved));
             }
         }
