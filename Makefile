@@ -1,7 +1,7 @@
 # The stages of the build. Every stage of `make test` also runs alone.
-TEST_STAGES := testbin test-core test-conformance test-tidy test-e2e test-faults test-page test-demo
+TEST_STAGES := testbin test-core test-conformance test-tidy test-sim test-e2e test-faults test-page test-demo
 
-.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) bench bench-cluster docs snap
+.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) swarm bench bench-cluster docs snap
 
 # All tests. Installs and builds what is missing on the way.
 test:
@@ -13,9 +13,10 @@ check: fmt walls lint
 fmt:
 	cargo fmt --check
 
-# The core alone: no tokio, no kube, no clock.
+# The core alone, and the simulator with it: no tokio, no kube, no clock.
 walls:
 	cargo check --no-default-features --lib
+	cargo check --no-default-features -F simulator --lib
 
 lint:
 	cargo clippy --all-targets -- -D warnings
@@ -40,6 +41,17 @@ test-conformance: testbin
 # The tree's own rules.
 test-tidy:
 	cargo test --test tidy
+
+# Every scenario of simulations/ with its expectations and its report, and a thousand drawn ones.
+test-sim:
+	cargo test --no-default-features -F simulator --test sim
+
+# Drawn scenarios from many seeds, in an optimised build: make swarm N=10000 FROM=0.
+N ?= 1000
+FROM ?= 0
+swarm:
+	PODSWELL_SWARM=$(N) PODSWELL_SWARM_FROM=$(FROM) cargo test --profile swarm \
+		--no-default-features -F simulator --test sim swarm
 
 # A real control plane, real pods' servers, a real Prometheus, real queues.
 test-e2e: testbin
@@ -67,6 +79,7 @@ demo:
 # The core's benches, then Knative's own benchmark of the same window on the same machine.
 bench:
 	cargo bench --no-default-features --bench core
+	cargo bench --no-default-features -F simulator --bench sim
 	cd tests/knative/oracle && go test -run '^$$' -bench BenchmarkWindowAverage \
 		knative.dev/serving/pkg/autoscaler/aggregation
 	$(MAKE) bench-cluster
@@ -79,7 +92,9 @@ bench-cluster: testbin
 # Rewrites the generated pages and manifests.
 docs:
 	UPDATE_DOCS=1 cargo test --lib --test tidy
+	UPDATE_DOCS=1 cargo test --no-default-features -F simulator --test sim schema
 
 # Takes over changed snapshots.
 snap:
 	INSTA_UPDATE=always cargo test --lib
+	INSTA_UPDATE=always cargo test --no-default-features -F simulator --test sim scenario

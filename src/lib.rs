@@ -10,8 +10,9 @@
 //!
 //! # Invariants
 //!
-//! - **A1** [`core`] does no I/O, reads no clock, holds no lock and spawns nothing. Kept by the feature
-//!   wall (`cargo check --no-default-features`) and clippy's `disallowed-methods`.
+//! - **A1** [`core`] and `sim` do no I/O, read no clock, hold no lock and spawn nothing. Kept by the feature
+//!   walls (`cargo check --no-default-features`, the same with `-F simulator`) and clippy's
+//!   `disallowed-methods`.
 //! - **A2** [`core`] cannot fail on data: it returns values and [`core::problem::Problem`]s; only
 //!   parsers return `Result`.
 //! - **A3** Same inputs, same outputs, byte for byte: ordered maps only. Where Knative's numbers are
@@ -25,9 +26,10 @@
 //!   `explain`, never fatal.
 //!
 //! Read the modules in this order: [`core::target`], [`core::spec`], [`core::config`],
-//! [`core::window`], [`core::decider`], [`core::engine`]; then the adapters.
+//! [`core::window`], [`core::decider`], [`core::engine`]; then the adapters, and `sim`, the world in which
+//! the same engine is tried out.
 
-#[cfg(feature = "controller")]
+#[cfg(all(feature = "controller", feature = "simulator"))]
 pub mod cli;
 pub mod core;
 #[cfg(feature = "controller")]
@@ -36,5 +38,7 @@ pub mod k8s;
 pub mod runtime;
 #[cfg(feature = "controller")]
 pub mod servers;
+#[cfg(feature = "simulator")]
+pub mod sim;
 #[cfg(feature = "controller")]
 pub mod sources;

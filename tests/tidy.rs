@@ -66,6 +66,7 @@ fn adapters_do_not_know_each_other() {
     let all = ["k8s", "sources", "servers", "cli", "runtime"];
     for (folder, allowed) in [
         ("core", &[][..]),
+        ("sim", &[][..]),
         ("k8s", &["runtime"]),
         ("sources", &["runtime"]),
         ("servers", &["runtime"]),
@@ -82,8 +83,9 @@ fn adapters_do_not_know_each_other() {
 }
 
 #[test]
-fn the_core_does_no_io_and_reads_no_clock() {
-    for file in rust_files("src/core").iter().filter(|file| !is_test(file)) {
+fn the_core_and_the_simulator_do_no_io_and_read_no_clock() {
+    let pure = [rust_files("src/core"), rust_files("src/sim")].concat();
+    for file in pure.iter().filter(|file| !is_test(file)) {
         let code = code_of(file);
         for forbidden in [
             "tokio::",
@@ -442,6 +444,11 @@ fn exit_codes_are_as_documented() {
     assert_eq!(podswell(&["man", "/nowhere"]).0, 1);
     assert_eq!(podswell(&["run", "--admin-listen", ":0"]).0, 1);
     assert_eq!(podswell(&["run", "--mode", "never"]).0, 2);
+    assert_eq!(podswell(&["simulate"]).0, 2);
+    assert_eq!(podswell(&["simulate", "/nowhere.yaml"]).0, 2);
+    assert_eq!(podswell(&["simulate", "Cargo.toml"]).0, 2);
+    assert_eq!(podswell(&["simulate", "--replay", "Cargo.toml"]).0, 2);
+    assert_eq!(podswell(&["simulate", "simulations/found-322-exponential.yaml"]).0, 0);
 }
 
 #[test]

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::admin_client::{ServerArgs, block_on};
 use super::explain::{ATTENTION, is_name};
 use super::print;
-use super::table::{columns, csv_line};
+use super::table::csv_line;
 use crate::core::explain::printable;
+use crate::core::text::columns;
 use crate::servers::view::API_VERSION;
 
 #[derive(Args, Debug)]

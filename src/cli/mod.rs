@@ -13,6 +13,7 @@ mod list;
 mod man;
 mod manifests;
 mod rbac;
+mod simulate;
 mod table;
 
 use std::io::{self, Write};
@@ -59,6 +60,8 @@ enum Verb {
     Rbac(rbac::RbacArgs),
     /// Print how Argo CD, Flux or Helm is told to leave replicas alone
     Gitops(gitops::GitopsArgs),
+    /// Play what would happen: scenarios, recordings, other settings, other autoscalers
+    Simulate(Box<simulate::SimulateArgs>),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -92,6 +95,7 @@ fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Check(args) => check::check(&args),
         Verb::Rbac(args) => print(&rbac::manifests(&args)),
         Verb::Gitops(args) => print(&gitops::recipe(&args)),
+        Verb::Simulate(args) => simulate::simulate(&args),
         Verb::Version => print(&format!("podswell {}\n", env!("CARGO_PKG_VERSION"))),
         Verb::Completions(args) => print(&completions::script(&args, &mut Cli::command())),
         Verb::Man(args) => print(&man::pages(&args, Cli::command())?),

@@ -22,6 +22,8 @@ mod point;
 mod points;
 pub mod policy;
 pub mod problem;
+#[cfg(feature = "serde")]
+pub mod recording;
 pub mod resolve;
 pub mod rival;
 pub mod roster;

@@ -1,5 +1,5 @@
-//! Words around values that strangers wrote: escaped and cut before they reach a log or a terminal, and
-//! the nearest known name for one that is not known.
+//! Words around values that strangers wrote: escaped and cut before they reach a log or a terminal; the
+//! nearest known name for one that is not known; and plain tables.
 
 use std::fmt::Write as _;
 
@@ -76,6 +76,32 @@ fn slips(from: &[char], to: &[char]) -> usize {
     at(&previous, to.len())
 }
 
+/// Lays rows out; the last cell of a row is not padded. Every row ends with a newline.
+pub fn columns(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        for (at, cell) in row.iter().enumerate() {
+            let width = cell.chars().count();
+            match widths.get_mut(at) {
+                Some(known) => *known = width.max(*known),
+                None => widths.push(width),
+            }
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let gap = width + 2 - cell.chars().count();
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', gap));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -136,5 +162,15 @@ mod tests {
             prop_assert_eq!(slips(&a, &b), slips(&b, &a));
             prop_assert_eq!(slips(&a, &b) == 0, a == b);
         }
+    }
+
+    fn cells(row: &[&str]) -> Vec<String> {
+        row.iter().map(|cell| (*cell).to_owned()).collect()
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let text = columns(&[cells(&["NAME", "N"]), cells(&["größer", "12"]), cells(&["", "3"])]);
+        assert_eq!(text, "NAME    N\ngrößer  12\n        3\n");
     }
 }

@@ -137,6 +137,10 @@ pub struct RunArgs {
     #[arg(long, env = "PODSWELL_SNAPSHOT", value_name = "FILE")]
     pub snapshot: Option<PathBuf>,
 
+    /// Keep what the engine is told and decides in this file, for podswell simulate --replay
+    #[arg(long, env = "PODSWELL_RECORD", value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
     /// The form of log records
     #[arg(long, env = "PODSWELL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
@@ -229,6 +233,8 @@ pub struct Settings {
     pub keda: Option<KedaSettings>,
     /// The file that keeps what was measured over a restart.
     pub snapshot: Option<PathBuf>,
+    /// Where what the engine is told and decides is kept, if it is.
+    pub record: Option<PathBuf>,
     /// The form of log records.
     pub log_format: LogFormat,
     /// The level to start with; valid.
@@ -312,6 +318,7 @@ impl RunArgs {
             leader_elect: self.leader_elect,
             keda: self.keda.into_settings()?,
             snapshot: self.snapshot,
+            record: self.record,
             log_format: self.log_format,
             log_level: self.log_level,
         })

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::Clock;
 use super::health::Health;
 use super::metrics::Metrics;
+use super::recorder::Recorder;
 use super::snapshot::PERIOD;
 use super::status_board::StatusBoard;
 use crate::core::decider::panic::later;
@@ -44,6 +45,7 @@ pub struct EngineTask<O> {
     health: Arc<Health>,
     clock: Arc<dyn Clock>,
     snapshots: Option<Snapshots>,
+    recorder: Option<Recorder>,
 }
 
 /// Where snapshots go, and when the next one is due.
@@ -70,7 +72,15 @@ impl<O: Outlet> EngineTask<O> {
     pub fn new(events: mpsc::Receiver<Event>, outlet: O, shared: Shared) -> Self {
         let Shared { board, metrics, health, clock } = shared;
         let engine = Engine::new();
-        Self { engine, events, outlet, board, metrics, health, clock, snapshots: None }
+        let (snapshots, recorder) = (None, None);
+        Self { engine, events, outlet, board, metrics, health, clock, snapshots, recorder }
+    }
+
+    /// Writes down from now on what the engine is told and decides.
+    #[must_use]
+    pub fn recording(mut self, recorder: Option<Recorder>) -> Self {
+        self.recorder = recorder;
+        self
     }
 
     /// Hands out what the windows hold every ten seconds, as far as `sender` takes it, and at the end.
@@ -121,9 +131,15 @@ impl<O: Outlet> EngineTask<O> {
                 self.health.set_leader(leader);
                 tracing::info!(leader, "leadership changed");
             }
+            if let Some(recorder) = &mut self.recorder {
+                recorder.event(now, &event);
+            }
             self.engine.handle(now, event);
         }
         if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.due(now);
+            }
             self.engine.handle_timeout(now);
             self.metrics.ticked(since(now, self.clock.now()));
         }
@@ -164,12 +180,15 @@ impl<O: Outlet> EngineTask<O> {
     }
 
     /// Counts the status's decision unless the board shows it already.
-    fn count(&self, status: &TargetStatus) {
+    fn count(&mut self, status: &TargetStatus) {
         let Some(decision) = &status.decision else { return };
         let old = self.board.get(&status.target);
         let shown = old.as_ref().and_then(|old| old.decision.as_ref());
         if shown.is_some_and(|shown| Arc::ptr_eq(shown, decision)) {
             return;
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.decided(status);
         }
         self.metrics.decided(decision.gate.unwrap_or(decision.reason));
         self.check(&status.target, decision);

@@ -14,6 +14,7 @@ pub mod engine_task;
 pub mod health;
 pub mod history;
 pub mod metrics;
+pub mod recorder;
 pub mod snapshot;
 pub mod status_board;
 pub mod telemetry;
@@ -53,9 +54,13 @@ use engine_handle::EngineHandle;
 use engine_task::{EngineTask, Outlet, Shared};
 use health::{Health, LeaseReport, WatchReport};
 use metrics::Metrics;
+use recorder::{Recorder, RecorderError};
 use status_board::StatusBoard;
 use telemetry::LogControl;
 use trigger_desk::{DeskRequest, TriggerDesk};
+
+/// How long a recording may become before it is rotated; three older files are kept.
+const RECORDING_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How long one group of tasks may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -193,8 +198,8 @@ impl Process {
             clock: clock.clone(),
         };
         let (writers, outlet) = start_writers(&core, &metrics);
-        let (engine, keepers) =
-            start_engine(&core, EngineTask::new(events, outlet, shared), &metrics).await;
+        let task = EngineTask::new(events, outlet, shared).recording(recorder(&core.settings)?);
+        let (engine, keepers) = start_engine(&core, task, &metrics).await;
         let (desk, triggers) = TriggerDesk::channel();
         let (feeders, watches) = start_feeders(&core, sources, roster, (&health, triggers));
         let election = start_election(&core, watches, &health);
@@ -255,6 +260,12 @@ async fn first_to_end<const N: usize>(groups: [(&'static str, &mut Group); N]) -
         })
     });
     futures::future::select_all(named).await.0
+}
+
+/// The recording that was asked for.
+fn recorder(settings: &Settings) -> Result<Option<Recorder>, RecorderError> {
+    let start = |path| Recorder::start(path, RECORDING_BYTES);
+    settings.record.as_deref().map(start).transpose()
 }
 
 fn source_options(settings: &Settings) -> SourceOptions {

@@ -40,6 +40,10 @@ struct Rig {
 }
 
 fn start() -> Rig {
+    start_with(None)
+}
+
+fn start_with(recorder: Option<Recorder>) -> Rig {
     let clock = Arc::new(SystemClock::new());
     let (handle, events) = EngineHandle::channel();
     let board = Arc::new(StatusBoard::default());
@@ -48,7 +52,7 @@ fn start() -> Rig {
         Metrics::new(board.clone(), health.clone(), handle.clone(), SourceMetrics::default());
     let shared = Shared { board, metrics, health, clock };
     let (heard, stop) = (Heard::default(), CancellationToken::new());
-    let task = EngineTask::new(events, heard.clone(), shared.clone());
+    let task = EngineTask::new(events, heard.clone(), shared.clone()).recording(recorder);
     let task = tokio::spawn(task.run(stop.clone()));
     Rig { handle, shared, heard, stop, task }
 }
@@ -155,4 +159,64 @@ fn every_transition_has_its_own_phrase() {
     let phrases: std::collections::BTreeSet<_> =
         NoticeReason::ALL.into_iter().map(phrase).collect();
     assert_eq!(phrases.len(), NoticeReason::ALL.len());
+}
+
+/// Records what a running task is told and decides.
+#[cfg(feature = "simulator")]
+async fn recorded() -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.jsonl");
+    let rig = start_with(Some(Recorder::start(&path, 64 * 1024 * 1024).unwrap()));
+    let pods = PodCounts { ready: 1, ..PodCounts::default() };
+    for event in [
+        Event::LeadershipChanged { leader: true },
+        applied(),
+        replicas(1),
+        Event::PodsObserved { target: target(), pods },
+    ] {
+        assert!(rig.handle.tell(event).await);
+    }
+    for load in [10.0, 20.0, 400.0, f64::NAN, 900.0] {
+        rig.handle.offer(sample(load));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    until("a write", || !rig.heard.writes.lock().is_empty()).await;
+    until("ticks", || rig.shared.board.get(&target()).is_some_and(|s| s.decision.is_some())).await;
+    rig.stop.cancel();
+    rig.task.await.unwrap();
+    // The recorder ended with the task, so everything is on the disk.
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[cfg(feature = "simulator")]
+#[tokio::test]
+async fn a_recording_of_a_running_task_replays_every_decision() {
+    use std::collections::BTreeMap;
+
+    use crate::sim::replay::replay;
+
+    let text = recorded().await;
+    let whole = replay(&text, &BTreeMap::new()).unwrap();
+    let (decisions, different) = whole.counts();
+    assert!(decisions > 1, "{text}");
+    assert_eq!((different, &whole.first_difference), (0, &None), "{text}");
+    assert!(whole.complete && whole.remarks.is_empty(), "{whole:?}");
+    // Cut in the middle of a line: replayed up to there.
+    let cut = &text[..text.len() - 25];
+    let rest = replay(cut, &BTreeMap::new()).unwrap();
+    assert!(rest.remarks.iter().any(|remark| remark.contains("is cut off")), "{rest:?}");
+    assert_eq!(rest.counts().1, 0);
+    // Something else in the middle is an error with its line.
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[2] = "{}";
+    assert_eq!(replay(&lines.join("\n"), &BTreeMap::new()).unwrap_err().line, 3);
+    // Another setting decides otherwise; what was, stays.
+    let key = "autoscaling.knative.dev/max-scale".to_owned();
+    let set = BTreeMap::from([(key.clone(), "2".to_owned())]);
+    let other = replay(&text, &set).unwrap();
+    assert_eq!(other.counts(), (decisions, 0));
+    assert_eq!(other.otherwise[&target()].most, 2);
+    assert!(other.targets[&target()].most > 2);
+    let bad = BTreeMap::from([(key, "many".to_owned())]);
+    assert!(replay(&text, &bad).unwrap_err().why.contains("max-scale"));
 }

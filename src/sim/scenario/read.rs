@@ -1,0 +1,289 @@
+//! From the text of a file to a scenario, with the line of whatever is wrong.
+
+use serde::Deserialize;
+
+use super::load::{Part, Point, Recorded};
+use super::values::Span;
+use super::{MOST_COPIES, Scenario};
+use crate::core::text::shown;
+
+/// The most bytes of a scenario.
+const MOST_BYTES: usize = 1024 * 1024;
+/// The most seconds of all copies together.
+const MOST_STEPS: u64 = 100_000_000;
+/// The most points of a recorded load.
+const MOST_POINTS: usize = 5_000_000;
+
+/// Why a text is not a scenario.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{why}", line.map(|line| format!("line {line}: ")).unwrap_or_default())]
+pub struct ScenarioError {
+    /// The line, from 1, where it is known.
+    pub line: Option<u64>,
+    /// What is wrong there, naming the key.
+    pub why: String,
+}
+
+impl Scenario {
+    /// Parses and checks a scenario. `read` gives the text of a file that the scenario names.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line and key.
+    pub fn parse(
+        text: &str,
+        read: &mut dyn FnMut(&str) -> Result<String, String>,
+    ) -> Result<Self, ScenarioError> {
+        if text.len() > MOST_BYTES {
+            return Err(ScenarioError {
+                line: None,
+                why: format!("larger than {MOST_BYTES} bytes"),
+            });
+        }
+        let options = serde_saphyr::options! {
+            duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+            merge_keys: serde_saphyr::MergeKeyPolicy::Error,
+            strict_booleans: true,
+            with_snippet: false,
+        };
+        let mut scenario: Self =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+                let shown = error.without_snippet().to_string();
+                let why = shown.rsplit_once(" at line ").map_or(shown.as_str(), |(why, _)| why);
+                let why = why.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+                let line = error.location().map(|location| location.line());
+                let key = line
+                    .filter(|_| !why.contains('`'))
+                    .and_then(|line| key_on(text, line))
+                    .map(|key| format!("{key}: "));
+                ScenarioError { line, why: format!("{}{why}", key.unwrap_or_default()) }
+            })?;
+        let at = |key: &str| line_of(text, key);
+        scenario
+            .check()
+            .map_err(|(key, why)| ScenarioError { line: at(key), why: format!("{key}: {why}") })?;
+        for part in &mut scenario.load {
+            attach(part, read).map_err(|(file, why)| ScenarioError {
+                line: line_holding(text, &file),
+                why: format!("file: {}: {why}", shown(&file)),
+            })?;
+        }
+        Ok(scenario)
+    }
+
+    /// The scenario as YAML that [`Scenario::parse`] reads back.
+    ///
+    /// # Errors
+    /// Never in practice: a scenario is made of strings and numbers.
+    pub fn to_yaml(&self) -> Result<String, String> {
+        serde_saphyr::to_string(self).map_err(|error| error.to_string())
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let whole = |key, span: Span, least: u64, most: u64| {
+            let seconds = span.0.as_secs();
+            let fits = span.0.subsec_nanos() == 0 && (least..=most).contains(&seconds);
+            fits.then_some(())
+                .ok_or_else(|| (key, format!("must be whole seconds in {least}s ..= {most}s")))
+        };
+        if self.about.trim().is_empty() {
+            return Err(("about", "must say what the scenario shows".to_owned()));
+        }
+        whole("duration", self.duration, 1, 60 * 24 * 3600)?;
+        whole("interval", self.source.interval, 1, 60)?;
+        if !(1..=MOST_COPIES).contains(&self.target.copies) {
+            return Err(("copies", format!("must be in 1 ..= {MOST_COPIES}")));
+        }
+        let steps = self.duration.0.as_secs().saturating_mul(u64::from(self.target.copies));
+        if steps > MOST_STEPS {
+            return Err(("duration", format!("times copies is above {MOST_STEPS} seconds")));
+        }
+        if self.load.is_empty() {
+            return Err(("load", "needs at least one part".to_owned()));
+        }
+        if self.service.mean().as_millis() < 1 {
+            return Err(("service", "must be at least 1ms".to_owned()));
+        }
+        if self.cluster.capacity.is_some_and(|capacity| capacity.0 < 0.01) {
+            return Err(("capacity", "must be at least 0.01".to_owned()));
+        }
+        if self.source.range.is_some_and(|range| range.0.is_zero()) {
+            return Err(("range", "must be above 0s".to_owned()));
+        }
+        self.check_policies()?;
+        self.load.iter().try_for_each(check_part)
+    }
+
+    fn check_policies(&self) -> Result<(), (&'static str, String)> {
+        let names: Vec<String> = self.policies.iter().map(super::Autoscaler::name).collect();
+        for (at, name) in names.iter().enumerate() {
+            if names.iter().take(at).any(|other| other == name) {
+                return Err((
+                    "policies",
+                    format!("two are called {}; name one of them", shown(name)),
+                ));
+            }
+        }
+        if let Some(name) = self.expect.keys().find(|name| !names.contains(name)) {
+            return Err(("expect", format!("no policy is called {}", shown(name))));
+        }
+        if names.is_empty() {
+            return Err(("policies", "needs at least one".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn check_part(part: &Part) -> Result<(), (&'static str, String)> {
+    let above = |key, span: Span, least: Span| {
+        if span < least { Err((key, format!("must be at least {least}"))) } else { Ok(()) }
+    };
+    let second = Span::seconds(1);
+    match *part {
+        Part::Sawtooth { period, .. } | Part::Sine { period, .. } => {
+            above("period", period, second)
+        }
+        Part::Bursts { every, .. } | Part::Cron { every, .. } => above("every", every, second),
+        Part::Diurnal { day, .. } => above("day", day, second),
+        Part::Sporadic { shortest, longest, .. } => {
+            above("shortest", shortest, second)?;
+            above("longest", longest, shortest)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A file and what is wrong with it.
+type FileError = (String, String);
+
+/// From the text of a file to its points.
+type Parse = fn(&str) -> Result<Vec<Point>, String>;
+
+fn attach(
+    part: &mut Part,
+    read: &mut dyn FnMut(&str) -> Result<String, String>,
+) -> Result<(), FileError> {
+    let (recorded, parse): (&mut Recorded, Parse) = match part {
+        Part::Csv(recorded) => (recorded, csv),
+        Part::Prometheus(recorded) => (recorded, prometheus),
+        _ => return Ok(()),
+    };
+    let failed = |why: String| (recorded.file.clone(), why);
+    let text = read(&recorded.file).map_err(failed)?;
+    let points = parse(&text).map_err(failed)?;
+    checked(&points).map_err(failed)?;
+    recorded.points = points;
+    Ok(())
+}
+
+fn checked(points: &[Point]) -> Result<(), String> {
+    if points.is_empty() {
+        return Err("holds no point".to_owned());
+    }
+    if points.len() > MOST_POINTS {
+        return Err(format!("holds more than {MOST_POINTS} points"));
+    }
+    for (before, after) in points.iter().zip(points.iter().skip(1)) {
+        if after.at_s <= before.at_s {
+            return Err(format!("time does not rise after {} s", before.at_s));
+        }
+    }
+    match points.iter().find(|point| !point.value.is_finite() || point.value < 0.0) {
+        Some(point) => Err(format!("{} at {} s is not a load", point.value, point.at_s)),
+        None => Ok(()),
+    }
+}
+
+/// Lines of `seconds,level`; one heading may stand in front, `#` starts a comment.
+fn csv(text: &str) -> Result<Vec<Point>, String> {
+    let mut points: Vec<Point> = Vec::new();
+    let mut headings = 0;
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut cells = line.split(',').map(|cell| cell.trim().parse::<f64>());
+        match (cells.next(), cells.next()) {
+            (Some(Ok(at_s)), Some(Ok(value))) => points.push(Point { at_s, value }),
+            _ if points.is_empty() && headings == 0 => headings += 1,
+            _ => return Err(format!("line {} is not `seconds,level`", at + 1)),
+        }
+    }
+    Ok(from_zero(points))
+}
+
+fn from_zero(mut points: Vec<Point>) -> Vec<Point> {
+    let first = points.first().map_or(0.0, |point| point.at_s);
+    for point in &mut points {
+        point.at_s -= first;
+    }
+    points
+}
+
+#[derive(Deserialize)]
+struct RangeAnswer {
+    data: RangeData,
+}
+
+#[derive(Deserialize)]
+struct RangeData {
+    result: Vec<RangeSeries>,
+}
+
+#[derive(Deserialize)]
+struct RangeSeries {
+    values: Vec<(f64, String)>,
+}
+
+fn prometheus(text: &str) -> Result<Vec<Point>, String> {
+    let answer: RangeAnswer =
+        serde_json::from_str(text).map_err(|why| format!("is no range answer: {why}"))?;
+    let [series] = answer.data.result.as_slice() else {
+        return Err(format!("holds {} series instead of one", answer.data.result.len()));
+    };
+    let points = series.values.iter().map(|(at_s, value)| {
+        value
+            .parse()
+            .map(|value| Point { at_s: *at_s, value })
+            .map_err(|_why| format!("{} is no number", shown(value)))
+    });
+    Ok(from_zero(points.collect::<Result<_, _>>()?))
+}
+
+/// The key that stands on a line, for errors that name only a value.
+fn key_on(text: &str, line: u64) -> Option<&str> {
+    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+    let key = line.split_once(':')?.0.trim_start_matches(['-', ' ', '{']);
+    key.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c)).then_some(key)
+}
+
+/// The line on which `key` stands as a key, if it stands there once.
+fn line_of(text: &str, key: &str) -> Option<u64> {
+    let meant = format!("{key}:");
+    let is_meant = |line: &&str| {
+        line.match_indices(&meant).any(|(at, _)| {
+            line.get(..at).is_some_and(|before| {
+                before.is_empty() || before.ends_with([' ', '{', ',', '-', '"'])
+            })
+        })
+    };
+    place(text, is_meant)
+}
+
+fn line_holding(text: &str, words: &str) -> Option<u64> {
+    place(text, |line| line.contains(words))
+}
+
+fn place(text: &str, is_meant: impl Fn(&&str) -> bool) -> Option<u64> {
+    let at = text.lines().position(|line| is_meant(&line))?;
+    u64::try_from(at + 1).ok()
+}
+
+/// The JSON schema of a scenario, indented, with a final newline.
+///
+/// # Errors
+/// Never in practice: the schema is made of strings and numbers.
+pub fn schema_json() -> Result<String, serde_json::Error> {
+    let schema = schemars::schema_for!(Scenario);
+    serde_json::to_string_pretty(&schema).map(|text| text + "\n")
+}
