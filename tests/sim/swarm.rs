@@ -3,7 +3,7 @@
 use podswell::sim::swarm::play;
 
 /// How many seeds one test run plays; `PODSWELL_SWARM` plays more, `PODSWELL_SWARM_FROM` others.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 500;
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
