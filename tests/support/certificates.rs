@@ -51,17 +51,28 @@ impl Authority {
     /// A server's certificate for these DNS names and IP addresses.
     pub(crate) fn server(&self, names: &[&str]) -> Pair {
         let name = names.first().copied().unwrap_or("server");
-        self.sign(parameters(name, None, names), ExtendedKeyUsagePurpose::ServerAuth)
+        self.sign(parameters(name, None, names), vec![ExtendedKeyUsagePurpose::ServerAuth])
+    }
+
+    /// A certificate for both ends of connections between processes with these names and addresses.
+    pub(crate) fn peer(&self, names: &[&str]) -> Pair {
+        let name = names.first().copied().unwrap_or("peer");
+        let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(parameters(name, None, names), usages)
     }
 
     /// A client's certificate: `name` is the user, `group` its group.
     pub(crate) fn client(&self, name: &str, group: Option<&str>) -> Pair {
-        self.sign(parameters(name, group, &[]), ExtendedKeyUsagePurpose::ClientAuth)
+        self.sign(parameters(name, group, &[]), vec![ExtendedKeyUsagePurpose::ClientAuth])
     }
 
-    fn sign(&self, mut parameters: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Pair {
+    fn sign(
+        &self,
+        mut parameters: CertificateParams,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+    ) -> Pair {
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = vec![usage];
+        parameters.extended_key_usages = usages;
         parameters.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().expect("generate a key");
         let certificate = parameters.signed_by(&key, &self.issuer).expect("sign a certificate");

@@ -1,0 +1,3 @@
+module podswell.dev/tests/keda/feed
+
+go 1.26.0

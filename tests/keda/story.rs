@@ -1,0 +1,295 @@
+//! One story on real servers: requests arrive at a gateway, Prometheus scrapes it, podswell decides,
+//! KEDA asks podswell, the HPA controller asks KEDA, and pods come and go.
+//!
+//! Three workloads play at once, one for each `ScaledObject` of `deploy/keda`, of which only names,
+//! addresses, targets and times are changed. All that is asserted is what the API server says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use crate::gateway::Gateway;
+use crate::operator::Keda;
+use crate::service::Service;
+use crate::support::controlplane::{ControlPlane, Options};
+use crate::support::deployment::{DeploymentRef, NewDeployment};
+use crate::support::node::{Node, NodeOptions};
+use crate::support::podswell::Podswell;
+use crate::support::process::free_ports;
+use crate::support::prometheus::{Prometheus, PrometheusOptions};
+use crate::support::wait::{always_for, until};
+
+/// How long a state may take to come: generous, the machine may be busy.
+const LIMIT: Duration = Duration::from_secs(180);
+/// How long replicas stay before they count as settled: several polls and HPA syncs.
+const CALM: Duration = Duration::from_secs(6);
+const NAMESPACE: &str = "shop";
+const SYSTEM: &str = "podswell-system";
+const CONCURRENCY: &str = include_str!("../../deploy/keda/http-concurrency.yaml");
+const RATE: &str = include_str!("../../deploy/keda/http-rps.yaml");
+const EVENTS: &str = include_str!("../../deploy/keda/queue-events.yaml");
+const AUTHENTICATION: &str = include_str!("../../deploy/keda/authentication.yaml");
+
+struct Stage {
+    plane: ControlPlane,
+    _node: Node,
+    gateway: Gateway,
+    _prometheus: Prometheus,
+    keda: Keda,
+    service: Service,
+}
+
+impl Stage {
+    async fn start() -> (Self, [Podswell; 2]) {
+        let plane = ControlPlane::start(Options::default()).await;
+        let options = NodeOptions {
+            start_delay: Duration::from_millis(300),
+            termination: Duration::from_millis(300),
+            ..NodeOptions::default()
+        };
+        let node = Node::start(plane.client(), options);
+        let gateway = Gateway::start(NAMESPACE, node.table()).await;
+        let more_config = gateway.scrape_config();
+        let options = PrometheusOptions { more_config, ..PrometheusOptions::default() };
+        let prometheus = Prometheus::start(node.table(), options).await;
+        let keda = Keda::start(&plane).await;
+        let overlay = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/overlays/keda");
+        plane.apply(&plane.kubectl(&["kustomize", overlay]).await).await;
+        plane.apply(&config_maps(&prometheus)).await;
+        let ports: [u16; 2] = free_ports();
+        let service = Service::start(ports.to_vec()).await;
+        let first = podswell(&plane, ports[0]).await;
+        let second = podswell(&plane, ports[1]).await;
+        let this = Self { plane, _node: node, gateway, _prometheus: prometheus, keda, service };
+        (this, [first, second])
+    }
+
+    /// A Deployment without pods and the ScaledObject of a template for it.
+    async fn workload(&self, template: &str, name: &str, target: &str) -> Workload<'_> {
+        self.gateway.open(name);
+        NewDeployment::new(NAMESPACE, name, 0).create(&self.plane.client()).await;
+        let deployment = DeploymentRef::new(&self.plane.client(), NAMESPACE, name);
+        let scaled_object = fitted(template, name, target, &self.service.address().to_string());
+        self.plane.apply(&scaled_object).await;
+        let workload = Workload { stage: self, name: name.to_owned(), deployment };
+        workload.says("KEDA has made an HPA", "{.status.hpaName}", |text| !text.is_empty()).await;
+        workload
+    }
+}
+
+/// A template with the names, the address and the times of this test; nothing else of it changes.
+fn fitted(template: &str, name: &str, target: &str, address: &str) -> String {
+    let mut changed = 0;
+    let lines = template.lines().map(|line| {
+        let key = line.trim_start().split(':').next().unwrap_or_default();
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let value = match key {
+            "name" if !line.contains("podswell") => name.to_owned(),
+            "pollingInterval" => "2".to_owned(),
+            "cooldownPeriod" => "5".to_owned(),
+            "scalerAddress" => address.to_owned(),
+            "target" => format!(
+                "\"{target}\"\n{indent}target-utilization-percentage: \"100\"\n{indent}window: 10s"
+            ),
+            _ => return line.to_owned(),
+        };
+        changed += 1;
+        format!("{indent}{key}: {value}")
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    assert_eq!(changed, 6, "the template's shape: {text}");
+    text
+}
+
+/// What an administrator would write: where the load is read, and here a short way to zero.
+fn config_maps(prometheus: &Prometheus) -> String {
+    let source = |kind: &str, series: &str, form: &str| {
+        format!(
+            "server: {{ url: \"{}\" }}\nkind: {kind}\nselector: {series}\nform: {form}\ninterval: 1s\n\
+             visibleAtZero: true\nmatch: {{ namespace: namespace, workload: deployment }}\n",
+            prometheus.url()
+        )
+    };
+    let sources = json!({
+        "gateway": source("concurrency", "gateway_requests_in_flight", "gauge"),
+        "gateway-requests": source("rps", "gateway_requests_total", "counter"),
+        "queue-published": source("events", "queue_published_total", "counter"),
+    });
+    let map = |name: &str, data: serde_json::Value| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": name, "namespace": SYSTEM },
+            "data": data,
+        })
+    };
+    let grace = json!({ "scale-to-zero-grace-period": "6s" });
+    let items = [map("podswell-sources", sources), map("config-autoscaler", grace)];
+    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
+}
+
+/// A podswell with the rights that the overlay gives it, and no more.
+async fn podswell(plane: &ControlPlane, port: u16) -> Podswell {
+    let kubeconfig = plane.kubeconfig_for_service_account(SYSTEM, "podswell").await;
+    let listen = format!("127.0.0.1:{port}");
+    let flags = ["--keda-listen", &listen, "--keda-insecure"];
+    Podswell::start(plane.folder(), &kubeconfig, &flags).await
+}
+
+struct Workload<'a> {
+    stage: &'a Stage,
+    name: String,
+    deployment: DeploymentRef,
+}
+
+impl Workload<'_> {
+    async fn replicas(&self) -> i32 {
+        self.deployment.replicas().await.unwrap_or(-1)
+    }
+
+    /// Waits until the ScaledObject says so.
+    async fn says(&self, what: &str, path: &str, wanted: impl Fn(&String) -> bool) {
+        let path = format!("-o=jsonpath={path}");
+        let arguments = ["get", "scaledobject", &self.name, "-n", NAMESPACE, &path];
+        until(LIMIT, what, wanted, || self.stage.plane.kubectl(&arguments)).await;
+    }
+
+    async fn reaches(&self, replicas: i32) {
+        let what = format!("{} has {replicas} replicas", self.name);
+        let reached = until(LIMIT, &what, |seen| *seen == replicas, || self.replicas());
+        if timeout(LIMIT - Duration::from_secs(1), reached).await.is_err() {
+            panic!("not {what}: {}", self.story().await);
+        }
+    }
+
+    /// Waits until the API server has said so for a while without a break.
+    async fn settles(&self, replicas: i32) {
+        let (mut right_since, started) = (Instant::now(), Instant::now());
+        while right_since.elapsed() < CALM {
+            let seen = self.replicas().await;
+            if seen != replicas {
+                right_since = Instant::now();
+                assert!(
+                    started.elapsed() < LIMIT,
+                    "{seen}, not {replicas}: {}",
+                    self.story().await
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn stays(&self, replicas: i32, span: Duration) {
+        always_for(span, &format!("{} keeps {replicas} replicas", self.name), || async {
+            let seen = self.replicas().await;
+            if seen == replicas { Ok(()) } else { Err(format!("{seen}; {}", self.story().await)) }
+        })
+        .await;
+    }
+
+    /// All that is known, for a failure's message.
+    async fn story(&self) -> String {
+        let plane = &self.stage.plane;
+        let hpa = format!("keda-hpa-{}", self.name);
+        let hpa = plane.try_kubectl(&["get", "hpa", &hpa, "-n", NAMESPACE, "-o=yaml"], "").await;
+        let object = ["get", "scaledobject", &self.name, "-n", NAMESPACE, "-o=yaml"];
+        let object = plane.try_kubectl(&object, "").await;
+        format!(
+            "{}\n{}\nKEDA's logs:\n{}",
+            String::from_utf8_lossy(&hpa.stdout),
+            String::from_utf8_lossy(&object.stdout),
+            self.stage.keda.log_tail(6000)
+        )
+    }
+
+    /// Notes the fewest replicas that the API server tells of, from now on.
+    fn watch_the_fewest(&self) -> Arc<AtomicI32> {
+        let (fewest, deployment) = (Arc::new(AtomicI32::new(i32::MAX)), self.deployment.clone());
+        let noted = Arc::downgrade(&fewest);
+        tokio::spawn(async move {
+            while let Some(noted) = noted.upgrade() {
+                if let Ok(replicas) = deployment.replicas().await {
+                    noted.fetch_min(replicas, Ordering::Relaxed);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        fewest
+    }
+
+    /// Nobody but KEDA and the HPA controller ever wrote its scale.
+    async fn was_never_written_by_podswell(&self) {
+        let deployment = self.deployment.get().await.expect("read a Deployment");
+        let writers = deployment.metadata.managed_fields.unwrap_or_default();
+        let writers: Vec<_> = writers.into_iter().filter_map(|entry| entry.manager).collect();
+        let ours = writers.iter().any(|writer| writer == "podswell");
+        assert!(!ours && !writers.is_empty(), "{writers:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keda_scales_with_podswell_s_numbers() {
+    let (stage, mut processes) = Stage::start().await;
+    let web = stage.workload(CONCURRENCY, "web", "10").await;
+    let api = stage.workload(RATE, "api", "10").await;
+    let worker = stage.workload(EVENTS, "worker", "10").await;
+    tokio::join!(
+        from_zero_and_back(&stage, &web, &mut processes),
+        async {
+            let stream = stage.gateway.per_second("api", 45.0);
+            api.settles(5).await;
+            assert!(stream.answered() > 0);
+            drop(stream);
+            api.reaches(0).await;
+        },
+        async {
+            let stream = stage.gateway.publish("worker", 25.0);
+            worker.settles(3).await;
+            drop(stream);
+            worker.reaches(0).await;
+        },
+    );
+    for workload in [&web, &api, &worker] {
+        workload.was_never_written_by_podswell().await;
+    }
+}
+
+async fn from_zero_and_back(stage: &Stage, web: &Workload<'_>, processes: &mut [Podswell; 2]) {
+    web.stays(0, CALM).await;
+    // Nobody runs: the request is held, seen, and answered.
+    timeout(LIMIT, stage.gateway.request("web")).await.expect("the first request is answered");
+    let load = stage.gateway.in_flight("web", 105);
+    web.settles(11).await;
+    // One pod more is less than the HPA's usual tolerance of a tenth.
+    let more = stage.gateway.in_flight("web", 10);
+    web.settles(12).await;
+    let fewest = web.watch_the_fewest();
+    restarted(web, processes).await;
+    assert_eq!(fewest.load(Ordering::Relaxed), 12, "nothing was ever lowered");
+    drop(fewest);
+    assert_eq!((load.len(), more.len()), (105, 10), "every sender lives");
+    drop(load);
+    web.settles(1).await;
+    drop(more);
+    web.reaches(0).await;
+    web.stays(0, CALM).await;
+    timeout(LIMIT, stage.gateway.request("web")).await.expect("the next request is answered");
+}
+
+/// Both processes end in turn, then both at once for longer than many polls and syncs.
+async fn restarted(web: &Workload<'_>, processes: &mut [Podswell; 2]) {
+    let [first, second] = processes;
+    assert!(first.terminate().await, "exit code 0:\n{}", first.log_tail(4000));
+    web.stays(12, Duration::from_secs(5)).await;
+    first.restart().await;
+    second.kill();
+    web.stays(12, Duration::from_secs(5)).await;
+    first.kill();
+    web.stays(12, Duration::from_secs(25)).await;
+    first.restart().await;
+    second.restart().await;
+    web.stays(12, Duration::from_secs(10)).await;
+}
