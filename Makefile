@@ -1,7 +1,7 @@
 # The stages of the build. Every stage of `make test` also runs alone.
-TEST_STAGES := testbin test-core test-conformance test-tidy test-sim test-e2e test-faults test-page test-demo
+TEST_STAGES := testbin test-core test-conformance test-tidy test-sim test-e2e test-keda test-faults test-page test-demo
 
-.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) swarm bench bench-cluster docs snap
+.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) swarm bench bench-core bench-cluster bench-keda docs snap
 
 # All tests. Installs and builds what is missing on the way.
 test:
@@ -57,6 +57,10 @@ swarm:
 test-e2e: testbin
 	cargo test --test e2e -- --nocapture --test-threads=1
 
+# KEDA's own client, operator and metrics adapter against podswell.
+test-keda: testbin
+	cargo test --test keda -- --nocapture --test-threads=1
+
 # Faults under load on a real control plane; order and moments come from a seed, which is printed.
 # PODSWELL_FAULT_SEED=N plays it again, PODSWELL_FAULTS=clock,rights only the runs of these names.
 test-faults: testbin
@@ -76,18 +80,27 @@ demo:
 	tests/testbin.sh leash prometheus controlplane
 	cargo test --test demo
 
-# The core's benches, then Knative's own benchmark of the same window on the same machine.
-bench:
+# The core's benches, then Knative's own benchmark of the same window on the same machine, then KEDA's calls.
+bench: bench-core bench-keda bench-cluster
+
+bench-core:
 	cargo bench --no-default-features --bench core
 	cargo bench --no-default-features -F simulator --bench sim
 	cd tests/knative/oracle && go test -run '^$$' -bench BenchmarkWindowAverage \
 		knative.dev/serving/pkg/autoscaler/aggregation
-	$(MAKE) bench-cluster
 
 # Reaction times on a real control plane, beside the HPA, and what a large cluster costs. About two
 # hours; PODSWELL_BENCH_RUNS=1 takes a third of one without PODSWELL_BENCH_SCENARIOS=size.
 bench-cluster: testbin
 	cargo bench --bench cluster
+
+# What KEDA's calls and streams cost, beside the least that a server on its stubs can be. Wants a quiet
+# machine with at least two cores: the servers have the first one.
+bench-keda:
+	tests/testbin.sh leash controlplane keda-crds keda-tests-2.16 keda-tests-2.21
+	cargo build --release
+	KEDA_MEASURE=1 PODSWELL=$(CURDIR)/target/release/podswell \
+		cargo test --test keda -- --ignored --nocapture measure
 
 # Rewrites the generated pages and manifests.
 docs:

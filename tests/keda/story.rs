@@ -20,10 +20,10 @@ use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
 use crate::support::process::free_ports;
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
-use crate::support::wait::{always_for, until};
+use crate::support::wait::always_for;
 
 /// How long a state may take to come: generous, the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(120);
 /// How long replicas stay before they count as settled: several polls and HPA syncs.
 const CALM: Duration = Duration::from_secs(6);
 const NAMESPACE: &str = "shop";
@@ -31,7 +31,7 @@ const SYSTEM: &str = "podswell-system";
 const CONCURRENCY: &str = include_str!("../../deploy/keda/http-concurrency.yaml");
 const RATE: &str = include_str!("../../deploy/keda/http-rps.yaml");
 const EVENTS: &str = include_str!("../../deploy/keda/queue-events.yaml");
-const AUTHENTICATION: &str = include_str!("../../deploy/keda/authentication.yaml");
+const INSTALL: &str = include_str!("../../deploy/install.yaml");
 
 struct Stage {
     plane: ControlPlane,
@@ -56,8 +56,7 @@ impl Stage {
         let options = PrometheusOptions { more_config, ..PrometheusOptions::default() };
         let prometheus = Prometheus::start(node.table(), options).await;
         let keda = Keda::start(&plane).await;
-        let overlay = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/overlays/keda");
-        plane.apply(&plane.kubectl(&["kustomize", overlay]).await).await;
+        plane.apply(INSTALL).await;
         plane.apply(&config_maps(&prometheus)).await;
         let ports: [u16; 2] = free_ports();
         let service = Service::start(ports.to_vec()).await;
@@ -75,7 +74,7 @@ impl Stage {
         let scaled_object = fitted(template, name, target, &self.service.address().to_string());
         self.plane.apply(&scaled_object).await;
         let workload = Workload { stage: self, name: name.to_owned(), deployment };
-        workload.says("KEDA has made an HPA", "{.status.hpaName}", |text| !text.is_empty()).await;
+        workload.has_an_hpa().await;
         workload
     }
 }
@@ -83,17 +82,22 @@ impl Stage {
 /// A template with the names, the address and the times of this test; nothing else of it changes.
 fn fitted(template: &str, name: &str, target: &str, address: &str) -> String {
     let mut changed = 0;
-    let lines = template.lines().map(|line| {
+    // Without TLS: nothing beyond this machine is involved.
+    let encrypted = ["enableTLS", "authenticationRef", "name: podswell"];
+    let plain = template.lines().filter(|line| !encrypted.iter().any(|part| line.contains(part)));
+    let lines = plain.map(|line| {
         let key = line.trim_start().split(':').next().unwrap_or_default();
         let indent = &line[..line.len() - line.trim_start().len()];
         let value = match key {
-            "name" if !line.contains("podswell") => name.to_owned(),
+            "name" => name.to_owned(),
             "pollingInterval" => "2".to_owned(),
             "cooldownPeriod" => "5".to_owned(),
             "scalerAddress" => address.to_owned(),
-            "target" => format!(
-                "\"{target}\"\n{indent}target-utilization-percentage: \"100\"\n{indent}window: 10s"
-            ),
+            "target" => {
+                let own = format!("deployment: {name}");
+                let more = ["target-utilization-percentage: \"100\"", "window: 10s", &own];
+                format!("\"{target}\"\n{indent}{}", more.join(&format!("\n{indent}")))
+            }
             _ => return line.to_owned(),
         };
         changed += 1;
@@ -131,7 +135,7 @@ fn config_maps(prometheus: &Prometheus) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
 }
 
-/// A podswell with the rights that the overlay gives it, and no more.
+/// A podswell with the rights that `deploy/` gives it, and no more.
 async fn podswell(plane: &ControlPlane, port: u16) -> Podswell {
     let kubeconfig = plane.kubeconfig_for_service_account(SYSTEM, "podswell").await;
     let listen = format!("127.0.0.1:{port}");
@@ -150,18 +154,21 @@ impl Workload<'_> {
         self.deployment.replicas().await.unwrap_or(-1)
     }
 
-    /// Waits until the ScaledObject says so.
-    async fn says(&self, what: &str, path: &str, wanted: impl Fn(&String) -> bool) {
-        let path = format!("-o=jsonpath={path}");
-        let arguments = ["get", "scaledobject", &self.name, "-n", NAMESPACE, &path];
-        until(LIMIT, what, wanted, || self.stage.plane.kubectl(&arguments)).await;
+    /// Waits until KEDA has made an HPA.
+    async fn has_an_hpa(&self) {
+        let arguments = ["get", "hpa", &format!("keda-hpa-{}", self.name), "-n", NAMESPACE];
+        let started = Instant::now();
+        while !self.stage.plane.try_kubectl(&arguments, "").await.status.success() {
+            assert!(started.elapsed() < LIMIT, "KEDA makes no HPA: {}", self.story().await);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     async fn reaches(&self, replicas: i32) {
-        let what = format!("{} has {replicas} replicas", self.name);
-        let reached = until(LIMIT, &what, |seen| *seen == replicas, || self.replicas());
-        if timeout(LIMIT - Duration::from_secs(1), reached).await.is_err() {
-            panic!("not {what}: {}", self.story().await);
+        let started = Instant::now();
+        while self.replicas().await != replicas {
+            assert!(started.elapsed() < LIMIT, "not {replicas} replicas: {}", self.story().await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -201,7 +208,7 @@ impl Workload<'_> {
             "{}\n{}\nKEDA's logs:\n{}",
             String::from_utf8_lossy(&hpa.stdout),
             String::from_utf8_lossy(&object.stdout),
-            self.stage.keda.log_tail(6000)
+            self.stage.keda.log_tail(60000)
         )
     }
 

@@ -65,8 +65,10 @@ pub fn metric_value(
 ) -> Result<MetricValue, NoAnswer> {
     let exact = exact_value(status, value, now)?;
     let target = target(&status.config, value);
-    // Never by way of a quotient where both are the same: 20 / 7 × 7 is more than 20.
-    let counted = if is_whole(target) { exact } else { exact / target };
+    // Never by way of a quotient where both are the same: 20 / 7 × 7 is more than 20. Else in thousandths,
+    // as KEDA counts: 0.07 / 0.01 is more than 7.
+    let thousandths = |value: f64| (value * 1000.0).round();
+    let counted = if is_whole(target) { exact } else { thousandths(exact) / thousandths(target) };
     Ok(MetricValue {
         metric_name: metric_name(&status.config, value),
         metric_value: ceil(counted),

@@ -20,8 +20,8 @@ pub(super) struct Member {
 /// Whose a series is: the index of a member and, where series belong to pods, which pod of it.
 pub(super) type Owner = (usize, Option<usize>);
 
-/// Something by namespace and name.
-type ByName<T> = BTreeMap<Arc<str>, BTreeMap<Arc<str>, T>>;
+/// Those that share a namespace and a name: a workload has a member for each of its triggers.
+type ByName<T> = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Vec<T>>>;
 
 /// All workloads that use the source.
 #[derive(Debug, Default)]
@@ -59,12 +59,12 @@ impl Members {
                 MatchBy::Pod(_) => {
                     let pods = self.by_pod.entry(namespace.clone()).or_default();
                     for (pod, facts) in member.pods.iter().enumerate() {
-                        pods.insert(facts.name.clone(), (at, pod));
+                        pods.entry(facts.name.clone()).or_default().push((at, pod));
                     }
                 }
                 MatchBy::Workload(_) if choice.peek().is_none() => {
                     let names = self.by_name.entry(namespace.clone()).or_default();
-                    names.insert(member.target.name.clone(), at);
+                    names.entry(member.target.name.clone()).or_default().push(at);
                 }
                 MatchBy::Workload(_) | MatchBy::Selected => {
                     if let Some((Some(label), value)) = choice.next() {
@@ -83,17 +83,14 @@ impl Members {
         let (namespace, name) = (label(0), label(1));
         let selected = labels.get(2..).unwrap_or_default();
         if matches!(matching.by, MatchBy::Pod(_)) {
-            let owner = self.by_pod.get(namespace).and_then(|pods| pods.get(name));
-            if let Some((at, pod)) = owner
-                && self.chooses(*at, matching, selected)
-            {
-                owners.push((*at, Some(*pod)));
-            }
+            let all = self.by_pod.get(namespace).and_then(|pods| pods.get(name));
+            let ours = all.into_iter().flatten();
+            let ours = ours.filter(|(at, _)| self.chooses(*at, matching, selected));
+            owners.extend(ours.map(|(at, pod)| (*at, Some(*pod))));
             return;
         }
-        if let Some(at) = self.by_name.get(namespace).and_then(|names| names.get(name)) {
-            owners.push((*at, None));
-        }
+        let named = self.by_name.get(namespace).and_then(|names| names.get(name));
+        owners.extend(named.into_iter().flatten().map(|at| (*at, None)));
         for (at, value) in selected.iter().enumerate().filter(|(_, value)| !value.is_empty()) {
             let Some(choosers) = self.by_choice.get(&(at, value.clone())) else { continue };
             let ours = choosers.iter().filter(|at| {
@@ -216,6 +213,19 @@ mod tests {
             found.sort();
             assert_eq!(found, *expected, "{labels:?}");
         }
+    }
+
+    #[test]
+    fn every_trigger_of_a_workload_has_its_series() {
+        let mut roster = roster(&[("shop", "cart", &[])]);
+        let cart = TargetId::deployment("shop", "cart");
+        let enrolled = roster.iter().next().map(|(_, enrolled)| enrolled.clone()).unwrap();
+        roster.enrol(&cart.of_trigger("a"), enrolled.clone());
+        roster.enrol(&cart.of_trigger("b"), enrolled);
+        let by_name = matching(Some("ns"), MatchBy::Workload("app".into()));
+        assert_eq!(owners(&roster, &by_name, ["shop", "cart", "", ""]).len(), 3);
+        let by_pod = matching(Some("ns"), MatchBy::Pod("pod".into()));
+        assert_eq!(owners(&roster, &by_pod, ["shop", "cart-1", "", ""]).len(), 3);
     }
 
     #[test]

@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/retry"
 
 	"podswell.dev/tests/keda/feed"
 )
@@ -40,6 +41,10 @@ var world struct {
 }
 
 func TestMain(m *testing.M) {
+	if address := os.Getenv("MINIMAL_SCALER"); address != "" {
+		check(serveMinimal(address))
+		return
+	}
 	for _, name := range []string{"KUBECONFIG", "PODSWELL", "PODSWELL_LEASH"} {
 		if os.Getenv(name) == "" {
 			fmt.Fprintf(os.Stderr, "%s is not set: run `cargo test --test keda`\n", name)
@@ -133,6 +138,11 @@ func newWorkload(t *testing.T, replicas int32, load float64, annotations ...stri
 	if err != nil {
 		t.Fatal(err)
 	}
+	client := stub(t)
+	eventually(t, "podswell knows the workload", func() error {
+		_, err := client.IsActive(short(t), ref(this.metadata()))
+		return err
+	})
 	t.Cleanup(func() {
 		world.feed.Remove(this.Key)
 		_ = world.client.AppsV1().Deployments(shop).Delete(context.Background(), name, metav1.DeleteOptions{})
@@ -175,13 +185,15 @@ func (w workload) scale(replicas int32) {
 
 func scaleTo(name string, replicas int32) error {
 	deployments := world.client.AppsV1().Deployments(shop)
-	scale, err := deployments.GetScale(context.Background(), name, metav1.GetOptions{})
-	if err != nil {
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		scale, err := deployments.GetScale(context.Background(), name, metav1.GetOptions{})
+		if err != nil || scale.Spec.Replicas == replicas {
+			return err
+		}
+		scale.Spec.Replicas = replicas
+		_, err = deployments.UpdateScale(context.Background(), name, scale, metav1.UpdateOptions{})
 		return err
-	}
-	scale.Spec.Replicas = replicas
-	_, err = deployments.UpdateScale(context.Background(), name, scale, metav1.UpdateOptions{})
-	return err
+	})
 }
 
 func (w workload) annotate(key, value string) {

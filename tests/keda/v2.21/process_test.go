@@ -39,7 +39,7 @@ func startAt(address, system string, flags ...string) (*process, error) {
 		address: address,
 		health:  health,
 		arguments: append([]string{
-			os.Getenv("PODSWELL"), "run", "--kubeconfig", os.Getenv("KUBECONFIG"),
+			"run", "--kubeconfig", os.Getenv("KUBECONFIG"),
 			"--namespace", system, "--listen", health, "--admin-listen", freeAddress("127.0.0.1"),
 			"--keda-listen", address, "--log-format", "text",
 		}, flags...),
@@ -55,7 +55,11 @@ func (p *process) run() error {
 		return err
 	}
 	defer log.Close()
-	p.command = exec.Command(os.Getenv("PODSWELL_LEASH"), p.arguments...)
+	command := append([]string{os.Getenv("PODSWELL")}, p.arguments...)
+	if os.Getenv("KEDA_MEASURE") != "" {
+		command = onOneCore(command...)
+	}
+	p.command = exec.Command(os.Getenv("PODSWELL_LEASH"), command...)
 	p.command.Stdout, p.command.Stderr = log, log
 	if p.leash, err = p.command.StdinPipe(); err != nil {
 		return err
@@ -63,16 +67,16 @@ func (p *process) run() error {
 	if err := p.command.Start(); err != nil {
 		return err
 	}
-	ended, command := make(chan struct{}), p.command
+	ended, running := make(chan struct{}), p.command
 	p.ended = ended
 	go func() {
-		_ = command.Wait()
+		_ = running.Wait()
 		close(ended)
 	}()
 	return within(limit, func() error {
 		select {
 		case <-ended:
-			return fmt.Errorf("podswell ended: %v\n%s", command.ProcessState, p.log(4000))
+			return fmt.Errorf("podswell ended: %v\n%s", running.ProcessState, p.log(4000))
 		default:
 		}
 		answer, err := http.Get("http://" + p.health + "/readyz")
