@@ -94,8 +94,7 @@ fn fitted(template: &str, name: &str, target: &str, address: &str) -> String {
             "cooldownPeriod" => "5".to_owned(),
             "scalerAddress" => address.to_owned(),
             "target" => {
-                let own = format!("deployment: {name}");
-                let more = ["target-utilization-percentage: \"100\"", "window: 10s", &own];
+                let more = ["target-utilization-percentage: \"100\"", "window: 10s"];
                 format!("\"{target}\"\n{indent}{}", more.join(&format!("\n{indent}")))
             }
             _ => return line.to_owned(),
@@ -208,7 +207,7 @@ impl Workload<'_> {
             "{}\n{}\nKEDA's logs:\n{}",
             String::from_utf8_lossy(&hpa.stdout),
             String::from_utf8_lossy(&object.stdout),
-            self.stage.keda.log_tail(60000)
+            self.stage.keda.log_tail(6000)
         )
     }
 

@@ -388,7 +388,6 @@ func TestManyPushScalers(t *testing.T) {
 	ready := make(chan struct{}, servers*each)
 	for number := range servers * each {
 		config := config(here.metadata(), addresses[number%servers])
-		config.ScalableObjectName = fmt.Sprintf("so-%d", number/servers)
 		_, active := push(t, config)
 		waiting.Add(1)
 		go func() {
