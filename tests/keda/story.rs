@@ -86,7 +86,7 @@ fn fitted(template: &str, name: &str, target: &str, address: &str) -> String {
         let key = line.trim_start().split(':').next().unwrap_or_default();
         let indent = &line[..line.len() - line.trim_start().len()];
         let value = match key {
-            "name" => name.to_owned(),
+            "name" | "deployment" => name.to_owned(),
             "pollingInterval" => "2".to_owned(),
             "cooldownPeriod" => "5".to_owned(),
             "scalerAddress" => address.to_owned(),
@@ -100,7 +100,7 @@ fn fitted(template: &str, name: &str, target: &str, address: &str) -> String {
         format!("{indent}{key}: {value}")
     });
     let text = lines.collect::<Vec<_>>().join("\n");
-    assert_eq!(changed, 6, "the template's shape: {text}");
+    assert_eq!(changed, 7, "the template's shape: {text}");
     text
 }
 
