@@ -348,6 +348,18 @@ impl Decision {
         self.panic_mode.as_ref().into_iter().chain(others).next()
     }
 
+    /// How much is known of the measure of which least is known.
+    pub fn worst_signal(&self) -> SignalState {
+        let states = self.observations().map(|(_, seen)| seen.signal);
+        let rank = |state: &SignalState| match state {
+            SignalState::Fresh => 0,
+            SignalState::Partial => 1,
+            SignalState::Starting => 2,
+            SignalState::Lost => 3,
+        };
+        states.max_by_key(rank).unwrap_or_default()
+    }
+
     /// What was known of each measure, with its name where there are several.
     pub fn observations(&self) -> impl Iterator<Item = (Option<&MeasureName>, &Observation)> {
         let alone = self.measures.is_empty().then_some((None, &self.observation));

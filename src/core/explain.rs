@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Timestamp;
-use super::decision::{Decision, Observation, Reason, SignalState, TargetStatus};
+use super::decision::{Decision, MeasureRecord, Observation, Reason, SignalState, TargetStatus};
 use super::effective::{duration, number, provenance};
 use super::event::WriteOutcome;
 use super::policy::{Consent, Mode};
 use super::problem::{Problem, ProblemCode};
-use super::spec::ScalingMetric;
+use super::spec::{ScalerSpec, ScalingMetric};
 
 /// How many problems are shown before the rest is only counted.
 const MAX_PROBLEMS: usize = 8;
@@ -25,6 +25,7 @@ pub fn explain(status: &TargetStatus, now: Timestamp) -> String {
     let mut screen = String::new();
     header(&mut screen, status);
     if let Some(decision) = &status.decision {
+        measures(&mut screen, decision);
         load(&mut screen, decision);
         target(&mut screen, status, decision);
         wants(&mut screen, status, decision);
@@ -41,7 +42,9 @@ pub fn explain(status: &TargetStatus, now: Timestamp) -> String {
 /// Whether a person should look: something is broken, refused, or not known well enough.
 pub fn needs_attention(status: &TargetStatus) -> bool {
     let troubled = status.decision.as_ref().is_some_and(|decision| {
-        matches!(decision.observation.signal, SignalState::Partial | SignalState::Lost)
+        decision
+            .observations()
+            .any(|(_, seen)| matches!(seen.signal, SignalState::Partial | SignalState::Lost))
             || matches!(
                 decision.reason,
                 Reason::SignalLost | Reason::WakePathLost | Reason::NoSource
@@ -138,9 +141,13 @@ fn scale_words(status: &TargetStatus) -> String {
 }
 
 fn signal_words(status: &TargetStatus, seen: &Observation) -> String {
-    if status.config.points.is_empty() {
+    if status.config.measures().all(|view| view.points.is_empty()) {
         return "no signal: nothing is measured".to_owned();
     }
+    signal_of(seen)
+}
+
+fn signal_of(seen: &Observation) -> String {
     let mut parts = vec![match seen.signal {
         SignalState::Starting => format!("for {}", duration(seen.age)),
         _ => format!("{} old", duration(seen.age)),
@@ -151,6 +158,62 @@ fn signal_words(status: &TargetStatus, seen: &Observation) -> String {
     }
     parts.extend(seen.fault.map(|fault| fault.as_str().to_owned()));
     format!("signal {} ({})", seen.signal.as_str(), parts.join(", "))
+}
+
+/// A line for each of several measures; the one that decides is marked.
+fn measures(screen: &mut String, decision: &Decision) {
+    let widest = decision.measures.iter().map(|measure| measure.name.chars().count()).max();
+    let mut name = "measures";
+    for measure in &decision.measures {
+        let seen = &measure.observation;
+        let load = match (seen.stable, seen.panic) {
+            (Some(stable), Some(panic)) => format!(
+                "stable {} panic {} at {} per pod{}",
+                number(stable),
+                number(panic),
+                number(measure.target),
+                waiting_words(seen)
+            ),
+            _ => "unknown".to_owned(),
+        };
+        let text = format!(
+            "{} {:<width$}   asks for {}   {load}   {}{}",
+            if measure.wins { "→" } else { " " },
+            printable(&measure.name),
+            measure.desired,
+            measure_signal(measure),
+            if measure.panic_mode.is_some() { "   PANIC" } else { "" },
+            width = widest.unwrap_or(0),
+        );
+        line(screen, name, &text);
+        name = "";
+    }
+}
+
+fn measure_signal(measure: &MeasureRecord) -> String {
+    if measure.reason == Reason::NoSource {
+        return "not measured: keeps what runs".to_owned();
+    }
+    signal_of(&measure.observation)
+}
+
+/// What waits besides the load, if that is measured.
+fn waiting_words(seen: &Observation) -> String {
+    seen.waiting.map_or_else(String::new, |waiting| {
+        format!(
+            ", {} waiting, to be gone in {}",
+            number(waiting.items),
+            duration(waiting.drain_time)
+        )
+    })
+}
+
+/// The numbers of the measure that decides.
+fn spec_of<'a>(status: &'a TargetStatus, decision: &Decision) -> &'a ScalerSpec {
+    let winner = decision.measures.iter().find(|measure| measure.wins);
+    winner
+        .and_then(|winner| status.config.measures().find(|view| *view.name == winner.name))
+        .map_or(&status.config.spec, |view| view.spec)
 }
 
 fn load(screen: &mut String, decision: &Decision) {
@@ -172,12 +235,13 @@ fn load(screen: &mut String, decision: &Decision) {
     };
     let was = if seen.signal == SignalState::Lost { "was " } else { "" };
     let text = format!(
-        "{was}stable {stable} ({}{covered})   panic {} ({}, {})   {}",
+        "{was}stable {stable} ({}{covered})   panic {} ({}, {})   {}{}",
         duration(seen.stable_window),
         number(panic),
         duration(seen.panic_window),
         counted(seen.samples_in_panic_window, "sample"),
         unit_words(decision.metric),
+        waiting_words(seen),
     );
     line(screen, "load", &text);
 }
@@ -197,13 +261,14 @@ fn unit_words(metric: ScalingMetric) -> &'static str {
 }
 
 fn target(screen: &mut String, status: &TargetStatus, decision: &Decision) {
-    let spec = &status.config.spec;
+    let spec = spec_of(status, decision);
+    let is_first = decision.measures.first().is_none_or(|first| first.wins);
     let from = |name| provenance(&status.config, name).as_str();
     let text = format!(
         "{} per pod = {} ({}) × {} % ({})",
         number(decision.target),
         number(spec.total),
-        from("target"),
+        from(if is_first { "target" } else { "measures" }),
         number(100.0 * spec.target / spec.total),
         from("target-utilization-percentage"),
     );
@@ -219,6 +284,9 @@ fn wants(screen: &mut String, status: &TargetStatus, decision: &Decision) {
     let ready = decision.ready.max(1);
     let ratio = wants.panic / f64::from(ready);
     let threshold = status.config.spec.panic_threshold;
+    // What waits is demand as well, as a load of so many items a second.
+    let added = seen.waiting.map(|waiting| waiting.items / waiting.drain_time.as_secs_f64());
+    let added = added.map_or_else(String::new, |added| format!("+{}", number(added)));
     let (relation, verdict) = match (&decision.panic_mode, ratio >= threshold) {
         (Some(_), true) => ("≥", "panic"),
         (Some(_), false) => ("<", "panic goes on"),
@@ -228,9 +296,9 @@ fn wants(screen: &mut String, status: &TargetStatus, decision: &Decision) {
     let text = format!(
         "stable ceil({}/{per_pod}) = {}   panic ceil({}/{per_pod}) = {}   ready {}: {}/{ready} = {} \
          {relation} {}, {verdict}",
-        number(stable),
+        sum_words(stable, &added),
         number(wants.stable),
-        number(panic),
+        sum_words(panic, &added),
         number(wants.panic),
         decision.ready,
         number(wants.panic),
@@ -238,6 +306,10 @@ fn wants(screen: &mut String, status: &TargetStatus, decision: &Decision) {
         number(threshold),
     );
     line(screen, "wants", &text);
+}
+
+fn sum_words(load: f64, added: &str) -> String {
+    if added.is_empty() { number(load) } else { format!("({}{added})", number(load)) }
 }
 
 fn stages(screen: &mut String, decision: &Decision) {

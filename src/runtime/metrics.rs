@@ -21,7 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::engine_handle::EngineHandle;
 use super::health::Health;
 use super::status_board::StatusBoard;
-use crate::core::decision::{Reason, TargetStatus};
+use crate::core::decision::{MeasureRecord, Observation, Reason, TargetStatus};
 use crate::core::event::{Event, WriteOutcome};
 use crate::core::snapshot::Restoration;
 use crate::core::spec::ScalingMetric;
@@ -409,22 +409,51 @@ const TARGET_GAUGES: &[TargetGauge] = &[
     TargetGauge {
         name: "panic_mode",
         help: "1 while panicking",
-        read: |status| Some(if status.decision.as_ref()?.panic_mode.is_some() { 1.0 } else { 0.0 }),
-    },
-    TargetGauge {
-        name: "signal_age_seconds",
-        help: "Age of the newest sample",
-        read: |status| Some(status.decision.as_ref()?.observation.age.as_secs_f64()),
+        read: |status| {
+            Some(if status.decision.as_ref()?.any_panic().is_some() { 1.0 } else { 0.0 })
+        },
     },
 ];
 
-/// The three readings of a measure: name of the part, and how it is read from a decision.
-type MeasurePart = (&'static str, fn(&TargetStatus) -> Option<f64>);
+/// One measure of a target, the only one or one of several.
+struct MeasureReading<'a> {
+    metric: ScalingMetric,
+    target: f64,
+    seen: &'a Observation,
+    desired: i32,
+    /// Where there are several.
+    name: Option<&'a str>,
+}
+
+/// All measures of a target, as far as it was decided.
+fn readings<'a>(status: &'a TargetStatus) -> Vec<MeasureReading<'a>> {
+    let Some(decision) = &status.decision else { return Vec::new() };
+    if decision.measures.is_empty() {
+        return vec![MeasureReading {
+            metric: decision.metric,
+            target: decision.target,
+            seen: &decision.observation,
+            desired: decision.desired,
+            name: None,
+        }];
+    }
+    let reading = |measure: &'a MeasureRecord| MeasureReading {
+        metric: measure.metric,
+        target: measure.target,
+        seen: &measure.observation,
+        desired: measure.desired,
+        name: Some(&measure.name),
+    };
+    decision.measures.iter().map(reading).collect()
+}
+
+/// The readings of a measure: name of the part, and how it is read.
+type MeasurePart = (&'static str, fn(&MeasureReading<'_>) -> Option<f64>);
 
 const MEASURE_PARTS: [MeasurePart; 3] = [
-    ("stable", |status| status.decision.as_ref()?.observation.stable),
-    ("panic", |status| status.decision.as_ref()?.observation.panic),
-    ("target", |status| Some(status.decision.as_ref()?.target)),
+    ("stable", |measure| measure.seen.stable),
+    ("panic", |measure| measure.seen.panic),
+    ("target", |measure| Some(measure.target)),
 ];
 
 const MEASURES: [ScalingMetric; 4] =
@@ -467,24 +496,73 @@ impl Collector for Targets {
                 encoder.encode_descriptor(gauge.name, gauge.help, None, MetricType::Gauge)?;
             encode_gauges(family, &all, gauge.read)?;
         }
-        for metric in MEASURES {
-            let of_metric: Vec<_> =
-                all.iter().filter(|status| measures(status, metric)).cloned().collect();
-            for (part, read) in MEASURE_PARTS {
-                let name = format!("{}_{part}", metric.as_str());
-                let help = measure_help(metric, part);
-                let family = encoder.encode_descriptor(&name, &help, None, MetricType::Gauge)?;
-                encode_gauges(family, &of_metric, read)?;
-            }
-        }
-        encode_signal_states(&mut encoder, &all)?;
+        encode_measures(&mut encoder, &all)?;
         encode_problems(&mut encoder, &all)?;
         encode_sample_counts(&mut encoder, &all)
     }
 }
 
-fn measures(status: &TargetStatus, metric: ScalingMetric) -> bool {
-    status.decision.as_ref().is_some_and(|decision| decision.metric == metric)
+/// The families of single measures. The label `measure` is there only where a target has several.
+fn encode_measures(encoder: &mut DescriptorEncoder<'_>, all: &[Arc<TargetStatus>]) -> fmt::Result {
+    let readings: Vec<_> = all
+        .iter()
+        .flat_map(|status| readings(status).into_iter().map(move |reading| (status, reading)))
+        .collect();
+    for metric in MEASURES {
+        for (part, read) in MEASURE_PARTS {
+            let name = format!("{}_{part}", metric.as_str());
+            let help = measure_help(metric, part);
+            let mut family = encoder.encode_descriptor(&name, &help, None, MetricType::Gauge)?;
+            for (status, reading) in readings.iter().filter(|(_, one)| one.metric == metric) {
+                if let Some(value) = read(reading) {
+                    let labels = measure_labels(status, reading, None);
+                    family.encode_family(&labels)?.encode_gauge(&value)?;
+                }
+            }
+        }
+    }
+    for (name, help, read) in MEASURE_GAUGES {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (status, reading) in &readings {
+            if let Some(value) = read(reading) {
+                let labels = measure_labels(status, reading, None);
+                family.encode_family(&labels)?.encode_gauge(&value)?;
+            }
+        }
+    }
+    let help = "1 for the state of the signal: starting, fresh, partial or lost";
+    let mut family = encoder.encode_descriptor("signal_state", help, None, MetricType::Gauge)?;
+    for (status, reading) in &readings {
+        let state = ("state", reading.seen.signal.as_str());
+        family
+            .encode_family(&measure_labels(status, reading, Some(state)))?
+            .encode_gauge(&1_i64)?;
+    }
+    Ok(())
+}
+
+/// What else is said of single measures: name, help, and how it is read.
+type MeasureGauge = (&'static str, &'static str, fn(&MeasureReading<'_>) -> Option<f64>);
+
+const MEASURE_GAUGES: [MeasureGauge; 3] = [
+    ("signal_age_seconds", "Age of the newest sample", |measure| {
+        Some(measure.seen.age.as_secs_f64())
+    }),
+    ("measure_desired", "Pods that one of several measures asks for, before bounds", |measure| {
+        measure.name.map(|_| f64::from(measure.desired))
+    }),
+    ("companion_waiting", "Items that wait besides what arrives", |measure| {
+        measure.seen.waiting.map(|waiting| waiting.items)
+    }),
+];
+
+fn measure_labels<'a>(
+    status: &'a TargetStatus,
+    reading: &MeasureReading<'a>,
+    more: Option<(&'static str, &'a str)>,
+) -> Vec<(&'static str, &'a str)> {
+    let measure = reading.name.map(|name| ("measure", name));
+    labels(status).into_iter().chain(measure).chain(more).collect()
 }
 
 fn measure_help(metric: ScalingMetric, part: &str) -> String {
@@ -508,21 +586,6 @@ fn encode_gauges(
     for status in all {
         if let Some(value) = read(status) {
             family.encode_family(&labels(status))?.encode_gauge(&value)?;
-        }
-    }
-    Ok(())
-}
-
-fn encode_signal_states(
-    encoder: &mut DescriptorEncoder<'_>,
-    all: &[Arc<TargetStatus>],
-) -> fmt::Result {
-    let help = "1 for the state of the signal: starting, fresh, partial or lost";
-    let mut family = encoder.encode_descriptor("signal_state", help, None, MetricType::Gauge)?;
-    for status in all {
-        if let Some(decision) = &status.decision {
-            let state = with_label(status, "state", decision.observation.signal.as_str());
-            family.encode_family(&state)?.encode_gauge(&1_i64)?;
         }
     }
     Ok(())

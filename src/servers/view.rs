@@ -8,8 +8,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::core::config::TargetConfig;
-use crate::core::decision::{Decision, Observation, Reason, TargetStatus, Trigger, WriteRecord};
+use crate::core::config::{MeasureView, TargetConfig};
+use crate::core::decision::{
+    Decision, MeasureRecord, Observation, PanicRecord, Reason, TargetStatus, Trigger, Wants,
+    WriteRecord,
+};
 use crate::core::effective;
 use crate::core::event::WriteOutcome;
 use crate::core::explain;
@@ -192,8 +195,8 @@ impl Summary {
             desired: decision.map(|decision| decision.bounded),
             reason: decision.map(|decision| decision.reason.as_str()),
             gate: decision.and_then(|decision| decision.gate).map(Reason::as_str),
-            signal: decision.map(|decision| decision.observation.signal.as_str()),
-            panic: decision.is_some_and(|decision| decision.panic_mode.is_some()),
+            signal: decision.map(|decision| decision.worst_signal().as_str()),
+            panic: decision.is_some_and(|decision| decision.any_panic().is_some()),
             problems: status.all_problems().count(),
             metric: status.config.spec.metric.as_str(),
             load: decision.and_then(|decision| decision.observation.stable),
@@ -326,6 +329,8 @@ struct SettingBody {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PointBody {
+    measure: Option<String>,
+    role: &'static str,
     source: String,
     interval_seconds: f64,
     stale_after_seconds: f64,
@@ -341,20 +346,32 @@ impl ConfigurationBody {
             value: setting.value,
             from: setting.from.as_str(),
         });
-        let points = config.points.iter().map(|point| PointBody {
-            source: point.source.to_string(),
-            interval_seconds: point.interval.as_secs_f64(),
-            stale_after_seconds: point.stale_after.as_secs_f64(),
-            range_seconds: point.range.as_ref().map(Duration::as_secs_f64),
-            visible_at_zero: point.visible_at_zero,
-            share: point.share.as_str(),
-        });
+        let points = config.measures().flat_map(|view| points_of(config, view).collect::<Vec<_>>());
         Self {
             managed: config.consent == Consent::Managed,
             settings: settings.collect(),
             points: points.collect(),
         }
     }
+}
+
+fn points_of<'a>(
+    config: &'a TargetConfig,
+    view: MeasureView<'a>,
+) -> impl Iterator<Item = PointBody> + 'a {
+    let several = !config.further.is_empty() || view.companion.is_some();
+    let companion = view.companion.into_iter().flat_map(|companion| &companion.points);
+    let points = view.points.iter().map(|point| (point, "load"));
+    points.chain(companion.map(|point| (point, "waiting"))).map(move |(point, role)| PointBody {
+        measure: several.then(|| view.name.to_string()),
+        role,
+        source: point.source.to_string(),
+        interval_seconds: point.interval.as_secs_f64(),
+        stale_after_seconds: point.stale_after.as_secs_f64(),
+        range_seconds: point.range.as_ref().map(Duration::as_secs_f64),
+        visible_at_zero: point.visible_at_zero,
+        share: point.share.as_str(),
+    })
 }
 
 #[derive(Debug, Serialize)]
@@ -377,6 +394,52 @@ struct DecisionBody {
     stages: Vec<StageBody>,
     panic_mode: Option<PanicBody>,
     excess_burst_capacity: i32,
+    measures: Vec<MeasureBody>,
+}
+
+/// What one of several measures asks for.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MeasureBody {
+    name: String,
+    metric: &'static str,
+    target: f64,
+    desired: i32,
+    reason: &'static str,
+    wins: bool,
+    signal: SignalBody,
+    windows: WindowsBody,
+    wants: Option<WantsBody>,
+    panic_mode: Option<PanicBody>,
+}
+
+impl MeasureBody {
+    fn of(measure: &MeasureRecord) -> Self {
+        Self {
+            name: measure.name.to_string(),
+            metric: measure.metric.as_str(),
+            target: measure.target,
+            desired: measure.desired,
+            reason: measure.reason.as_str(),
+            wins: measure.wins,
+            signal: SignalBody::of(&measure.observation),
+            windows: WindowsBody::of(&measure.observation),
+            wants: measure.wants.map(WantsBody::of),
+            panic_mode: measure.panic_mode.as_ref().map(PanicBody::of),
+        }
+    }
+}
+
+impl WantsBody {
+    fn of(wants: Wants) -> Self {
+        Self { stable: wants.stable, panic: wants.panic }
+    }
+}
+
+impl PanicBody {
+    fn of(panic: &PanicRecord) -> Self {
+        Self { since: panic.since, until: panic.until, high_water: panic.high_water }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -399,6 +462,8 @@ struct WindowsBody {
     panic_window_seconds: f64,
     covered_seconds: u32,
     samples_in_panic_window: u32,
+    waiting: Option<f64>,
+    drain_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -448,16 +513,11 @@ impl DecisionBody {
             gate: decision.gate.map(Reason::as_str),
             signal: SignalBody::of(&decision.observation),
             windows: WindowsBody::of(&decision.observation),
-            wants: decision
-                .wants
-                .map(|wants| WantsBody { stable: wants.stable, panic: wants.panic }),
+            wants: decision.wants.map(WantsBody::of),
             stages: stages.collect(),
-            panic_mode: decision.panic_mode.as_ref().map(|panic| PanicBody {
-                since: panic.since,
-                until: panic.until,
-                high_water: panic.high_water,
-            }),
+            panic_mode: decision.panic_mode.as_ref().map(PanicBody::of),
             excess_burst_capacity: decision.excess_burst_capacity,
+            measures: decision.measures.iter().map(MeasureBody::of).collect(),
         }
     }
 }
@@ -484,6 +544,8 @@ impl WindowsBody {
             panic_window_seconds: seen.panic_window.as_secs_f64(),
             covered_seconds: seen.covered_s,
             samples_in_panic_window: seen.samples_in_panic_window,
+            waiting: seen.waiting.map(|waiting| waiting.items),
+            drain_seconds: seen.waiting.map(|waiting| waiting.drain_time.as_secs_f64()),
         }
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "a test ends where it fails")]
 
 mod handover;
+mod measures;
 mod properties;
 mod restart;
 mod review;

@@ -201,6 +201,65 @@ fn no_wake_path() -> TargetStatus {
     )
 }
 
+/// Events with what waits, which decide, beside requests and a queue that is not heard.
+fn several() -> TargetStatus {
+    let waiting = Some(crate::core::decision::WaitingSeen {
+        items: 2400.0,
+        drain_time: Duration::from_secs(120),
+    });
+    let line = |name: &str, metric, target, desired| MeasureRecord {
+        name: name.into(),
+        metric,
+        target,
+        observation: steady().decision.unwrap().observation.clone(),
+        wants: None,
+        panic_mode: None,
+        desired,
+        reason: Reason::Steady,
+        wins: false,
+    };
+    let spec =
+        |metric, target, total| ScalerSpec { metric, target, total, ..ScalerSpec::default() };
+    edit(
+        |config| {
+            config.further = vec![crate::core::config::MeasureConfig {
+                name: "events@published+orders".into(),
+                spec: spec(ScalingMetric::Events, 14.0, 20.0),
+                points: config.points.clone(),
+                companion: None,
+            }];
+        },
+        |decision| {
+            decision.metric = ScalingMetric::Events;
+            decision.target = 14.0;
+            decision.observation.stable = Some(100.0);
+            decision.observation.stable_high = Some(100.0);
+            decision.observation.panic = Some(98.0);
+            decision.observation.waiting = waiting;
+            decision.observation.source = Some("published".into());
+            decision.wants = Some(Wants { stable: 9.0, panic: 9.0 });
+            let mut events = line("events@published+orders", ScalingMetric::Events, 14.0, 9);
+            events.observation = decision.observation.clone();
+            events.wins = true;
+            let mut lost = line("backlog@mails", ScalingMetric::Backlog, 50.0, 3);
+            lost.observation.signal = SignalState::Lost;
+            lost.observation.source = Some("mails".into());
+            lost.observation.fault = Some(SourceFault::Timeout);
+            lost.observation.age = Duration::from_secs(48);
+            let unmeasured = MeasureRecord {
+                observation: Observation::default(),
+                reason: Reason::NoSource,
+                ..line("measure-4", ScalingMetric::Concurrency, 70.0, 2)
+            };
+            let web = line("concurrency", ScalingMetric::Concurrency, 70.0, 6);
+            decision.measures = vec![web, events, lost, unmeasured];
+            decision.desired = 9;
+            decision.bounded = 9;
+            decision.reason = Reason::StableDemand;
+        },
+    )
+}
+
 fn rival() -> TargetStatus {
     let mut status = edit(
         |_| {},
@@ -329,6 +388,7 @@ fn the_screen_of_each_state() {
         ("max_scale", max_scale()),
         ("delayed", delayed()),
         ("refused", refused()),
+        ("several", several()),
     ] {
         insta::assert_snapshot!(name, explain(&status, at(11)));
     }
@@ -350,6 +410,7 @@ fn attention_is_asked_for_where_somebody_must_look() {
         (true, manual_zero()),
         (false, max_scale()),
         (true, refused()),
+        (true, several()),
     ] {
         assert_eq!(needs_attention(&status), expected, "{}", explain(&status, at(11)));
     }

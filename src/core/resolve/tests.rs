@@ -807,6 +807,254 @@ fn the_way_to_zero_comes_from_the_cluster_and_the_deployment() {
     assert_eq!(zero.retention, Duration::ZERO, "an annotation of 0 cancels the cluster's");
 }
 
+/// What a case says in `podswell.dev/measures` and beside it, each measure as `name=target by points`, and
+/// the complaints.
+type MeasureCase<'a> = (&'a str, Pairs<'a>, &'a [&'a str], &'a [&'a str]);
+
+fn measures_world() -> World {
+    let (north, mut facts) = source("north", ScalingMetric::Concurrency, 5);
+    facts.share = Share::Additive;
+    let mut named = source("invoices", ScalingMetric::Backlog, 5);
+    named.1.selectable_labels.clear();
+    World {
+        sources: BTreeMap::from([
+            (north, facts),
+            source("gateway", ScalingMetric::Concurrency, 1),
+            source("orders", ScalingMetric::Backlog, 5),
+            source("published", ScalingMetric::Events, 5),
+            named,
+        ]),
+        ..World::default()
+    }
+}
+
+fn measured(config: &TargetConfig) -> Vec<String> {
+    let names = |points: &[super::super::source::PointConfig]| {
+        points.iter().map(|point| &*point.source).collect::<Vec<_>>().join("/")
+    };
+    let line = |view: super::super::config::MeasureView<'_>| {
+        let companion = view.companion.map(|one| format!("+{}", names(&one.points)));
+        format!(
+            "{}={} by {}{}",
+            view.name,
+            view.spec.target,
+            names(view.points),
+            companion.unwrap_or_default()
+        )
+    };
+    config.measures().map(line).collect()
+}
+
+fn check_measures(cases: &[MeasureCase<'_>]) {
+    for (measures, beside, expected, words) in cases {
+        let mut annotations = vec![OURS, ("podswell.dev/measures", *measures)];
+        annotations.extend(beside.iter().copied());
+        let config = measures_world().config(&annotations);
+        assert_eq!(measured(&config), *expected, "{measures}");
+        assert_eq!(complaints(&config), *words, "{measures}");
+    }
+}
+
+#[test]
+fn each_measure_has_its_own_target_and_sources() {
+    check_measures(&[
+        (
+            "concurrency, backlog@orders=50",
+            &[SCRAPE_BUSY],
+            &["concurrency=70 by scrape", "backlog@orders=50 by orders"],
+            &[],
+        ),
+        (
+            "concurrency@gateway/scrape, backlog@orders = 50",
+            &[SCRAPE_BUSY, ("target", "10")],
+            &["concurrency@gateway/scrape=7 by gateway/scrape", "backlog@orders=50 by orders"],
+            &[],
+        ),
+        (
+            "backlog@orders,concurrency",
+            &[("target", "30"), ("podswell.dev/source", "gateway,north")],
+            &["backlog@orders=30 by orders", "concurrency=70 by gateway/north"],
+            &[],
+        ),
+        (
+            "events@published+orders/invoices=20",
+            &[("podswell.dev/drain-time", "2m"), ("podswell.dev/activation-value", "5")],
+            &["events@published+orders/invoices=14 by published+orders/invoices"],
+            &[],
+        ),
+        (
+            "events@published+orders=20, backlog@orders=50",
+            &[("target-utilization-percentage", "50")],
+            &["events@published+orders=10 by published+orders", "backlog@orders=25 by orders"],
+            &[],
+        ),
+        (
+            "backlog@orders=50,backlog@invoices=10",
+            &[],
+            &["backlog@orders=50 by orders", "backlog@invoices=10 by invoices"],
+            &[],
+        ),
+    ]);
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_is_a_measure_that_is_not_heard() {
+    const KEY: &str = "InvalidAnnotation podswell.dev/measures: ";
+    const HOLDS: &str = "; nothing is lowered until it is mended";
+    for (entry, why) in [
+        ("", "\"\" is none of concurrency, rps, events, backlog"),
+        (
+            "backlogs@orders=50",
+            "\"backlogs\" is none of concurrency, rps, events, backlog; did you mean backlog?",
+        ),
+        ("backlog@orders=0", "the target \"0\" is not a number of at least 0.01"),
+        ("backlog@orders=NaN", "the target \"NaN\" is not a number of at least 0.01"),
+        ("backlog@=5", "\"\" is not the name of a source"),
+        ("backlog@or ders=5", "\"or ders\" is not the name of a source"),
+        ("backlog@orders/orders=5", "orders is named twice in one measure"),
+        (
+            "backlog@orders+invoices=5",
+            "backlog has no companion: only events are measured beside what waits",
+        ),
+    ] {
+        let words = format!("{KEY}{why}{HOLDS}");
+        check_measures(&[(
+            &format!("concurrency@gateway,{entry}"),
+            &[],
+            &["concurrency@gateway=70 by gateway", "measure-2=70 by "],
+            &[&words],
+        )]);
+    }
+    let many = vec!["concurrency@gateway"; 1].into_iter().chain((1..=9).map(|_| "x"));
+    let config = measures_world()
+        .config(&[OURS, ("podswell.dev/measures", &many.collect::<Vec<_>>().join(","))]);
+    assert_eq!(config.measures().count(), 8);
+    check_measures(&[(
+        "concurrency@gateway,concurrency@gateway=5",
+        &[],
+        &["concurrency@gateway=70 by gateway"],
+        &[
+            "InvalidAnnotation podswell.dev/measures: concurrency@gateway is named twice; the first one counts",
+        ],
+    )]);
+}
+
+#[test]
+fn a_measure_without_a_source_or_a_target_is_named() {
+    check_measures(&[
+        (
+            "concurrency@gateway, backlog@order=50",
+            &[],
+            &["concurrency@gateway=70 by gateway", "backlog@order=50 by "],
+            &[
+                "UnknownSource podswell.dev/measures: no source \"order\"; did you mean orders?; it is skipped",
+            ],
+        ),
+        (
+            "concurrency@orders",
+            &[],
+            &["concurrency@orders=70 by "],
+            &[
+                "SourceKindMismatch podswell.dev/measures: the source orders measures backlog, the target \
+                 concurrency; it is skipped",
+            ],
+        ),
+        (
+            "concurrency@gateway, backlog@orders",
+            &[("target", "30")],
+            &["concurrency@gateway=21 by gateway", "backlog@orders=1 by "],
+            &[
+                "TargetRequired podswell.dev/measures: backlog@orders needs the class kpa.podswell.dev and a \
+                 target, for example backlog@orders=50; nothing is lowered until it is mended",
+            ],
+        ),
+        (
+            "concurrency@gateway=10",
+            &[("target", "30"), ("metric", "rps"), ("podswell.dev/source", "orders")],
+            &["concurrency@gateway=7 by gateway"],
+            &[
+                "InvalidAnnotation autoscaling.knative.dev/metric: podswell.dev/measures says what is \
+                 measured; it is ignored",
+                "InvalidAnnotation autoscaling.knative.dev/target: podswell.dev/measures gives the first \
+                 measure its own target; it is ignored",
+                "SourceKindMismatch podswell.dev/source: no measure takes \"orders\"; it is skipped",
+            ],
+        ),
+        (
+            "concurrency, rps",
+            &[("podswell.dev/scrape", r#"{"format":"queue-proxy"}"#)],
+            &["concurrency=70 by scrape", "rps=140 by "],
+            &[],
+        ),
+    ]);
+}
+
+#[test]
+fn each_measure_without_a_point_is_named() {
+    let measures = ("podswell.dev/measures", "concurrency@gateway,backlog@order=50,rps");
+    let problems = measures_world().config(&[OURS, measures]).problems;
+    let without = problems.iter().filter(|problem| problem.code == Code::NoSource);
+    assert_eq!(
+        without.map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "NoSource podswell.dev/measures: backlog@order: none of the sources can be used; nothing is \
+             lowered",
+            "NoSource podswell.dev/measures: rps: neither a source nor a scrape configuration says where the \
+             load is read; nothing is lowered",
+        ]
+    );
+}
+
+#[test]
+fn keys_that_no_measure_reads_are_named() {
+    let unread =
+        |key: &str, value: &str| complaints(&measures_world().config(&[OURS, (key, value)]));
+    assert_eq!(
+        unread("podswell.dev/activation-value", "5"),
+        [
+            "InvalidAnnotation podswell.dev/activation-value: needs a measure of events or backlog; it is ignored"
+        ]
+    );
+    assert_eq!(
+        unread("podswell.dev/drain-time", "5m"),
+        [
+            "InvalidAnnotation podswell.dev/drain-time: needs a measure of events with a companion; it is ignored"
+        ]
+    );
+    for (key, value) in [("drain-time", "0s"), ("drain-time", "61m"), ("activation-value", "-1")] {
+        let key = format!("podswell.dev/{key}");
+        let measures = ("podswell.dev/measures", "events@published+orders=20");
+        let config = measures_world().config(&[OURS, measures, (&key, value)]);
+        assert_eq!(codes(&config).first(), Some(&Code::InvalidAnnotation), "{key} {value}");
+        let companion = config.companion.expect("a companion");
+        assert_eq!(companion.drain_time, Duration::from_secs(60));
+        assert_eq!(config.zero.activation_value, 0);
+    }
+}
+
+#[test]
+fn labels_are_for_the_sources_that_list_them() {
+    let world = measures_world();
+    let resolved = |labels| {
+        world.resolve(&[
+            OURS,
+            ("podswell.dev/measures", "concurrency@gateway, backlog@invoices=5, backlog@orders=50"),
+            ("podswell.dev/source-match", labels),
+        ])
+    };
+    let Resolved { config, wiring } = resolved("queue=orders");
+    assert_eq!((complaints(&config), config.further.len()), (Vec::<String>::new(), 2));
+    assert_eq!((wiring.sources.len(), wiring.match_is_shared), (3, true));
+    assert_eq!(wiring.source_match, plain(&[("queue", "orders")]));
+    assert_eq!(
+        complaints(&resolved("pod=a").config),
+        [
+            "InvalidAnnotation podswell.dev/source-match: no source of the target lets workloads choose by \
+             pod; it is skipped"
+        ]
+    );
+}
+
 /// Values that are odd in every way that a parser may trip over.
 fn odd_value() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -814,6 +1062,7 @@ fn odd_value() -> impl Strategy<Value = String> {
         "[-+]?[0-9]{0,4}(\\.[0-9]{0,3})?([eE][-+]?[0-9]{1,4})?",
         "([0-9]{1,5}(h|m|s|ms|us)){0,3}",
         "(NaN|[-+]?[iI]nf(inity)?|concurrency|rps|events|backlog|linear|apply|knative|scrape|a,b)",
+        "((concurrency|rps|events|backlog)(@[a-z]{1,3}(/[a-z]{1,3})?)?(\\+[a-z]{1,3})?(=[0-9.]{1,4})?,? ?){1,10}",
         "(kpa|hpa)\\.(podswell\\.dev|autoscaling\\.knative\\.dev)",
         "\\{(\"(port|path|inFlight|requests)\":(\"/?[a-z]{0,6}\"|[0-9]{1,6}),?){0,3}\\}",
         any::<String>(),
@@ -858,7 +1107,18 @@ proptest! {
         prop_assert!(bounds.max == 0 || bounds.min <= bounds.max);
         prop_assert!(bounds.max > 0 || config.semantics == Semantics::Knative);
         prop_assert!(!freeze || !config.mode.allows(1, 2));
-        prop_assert_eq!(config.points.len(), wiring.sources.len() + usize::from(wiring.scrape.is_some()));
+        let used: BTreeSet<&str> = config
+            .measures()
+            .flat_map(|view| view.points.iter().chain(view.companion.into_iter().flat_map(|one| &one.points)))
+            .map(|point| &*point.source)
+            .collect();
+        prop_assert_eq!(used.len(), wiring.sources.len() + usize::from(wiring.scrape.is_some()));
+        let names: BTreeSet<_> = config.measures().map(|view| view.name.clone()).collect();
+        prop_assert_eq!(names.len(), config.measures().count());
+        for view in config.measures() {
+            prop_assert!(view.spec.target.is_finite() && view.spec.target >= 0.01);
+            prop_assert!(view.companion.is_none_or(|companion| (1..=3600).contains(&companion.drain_time.as_secs())));
+        }
         prop_assert!(config.problems.len() <= 32);
         for problem in &config.problems {
             prop_assert!(problem.to_string().len() < 2000);

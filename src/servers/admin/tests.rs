@@ -7,8 +7,11 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::core::config::TargetConfig;
-use crate::core::decision::{Decision, SampleCounts, TargetStatus};
+use crate::core::decision::{
+    Decision, MeasureRecord, Observation, Reason, SampleCounts, TargetStatus,
+};
 use crate::core::problem::{Problem, ProblemCode};
+use crate::core::spec::ScalingMetric;
 use crate::core::target::PodCounts;
 use crate::runtime::clock::SystemClock;
 use crate::runtime::health::WatchReport;
@@ -195,6 +198,47 @@ async fn a_token_file_is_read_again_and_fails_closed() {
     assert_eq!(with("Bearer b").await, 200);
     std::fs::write(&file, "").unwrap();
     assert_eq!(with("Bearer ").await, 500);
+}
+
+/// Where a target has several measures, the label `measure` tells their families apart.
+#[tokio::test]
+async fn metrics_and_documents_have_a_line_for_each_of_several_measures() {
+    let readers = readers();
+    put_up(&readers, "checkout");
+    let line = |name: &str, metric, desired| MeasureRecord {
+        name: name.into(),
+        metric,
+        target: 50.0,
+        observation: Observation { stable: Some(140.0), ..Observation::default() },
+        wants: None,
+        panic_mode: None,
+        desired,
+        reason: Reason::Steady,
+        wins: desired == 5,
+    };
+    let mut status =
+        (*readers.board.get(&TargetId::deployment("shop", "checkout")).unwrap()).clone();
+    let measures =
+        vec![line("rps", ScalingMetric::Rps, 2), line("backlog@orders", ScalingMetric::Backlog, 5)];
+    status.decision = Some(Arc::new(Decision { measures, ..Decision::default() }));
+    readers.board.publish(Arc::new(status));
+    let (_, page) = call(public_routes(readers.clone()), "GET /metrics", &[], "").await;
+    let labels = r#"{namespace="shop",kind="Deployment",name="checkout",measure="#;
+    for wanted in [
+        format!(r#"podswell_backlog_stable{labels}"backlog@orders"}} 140.0"#),
+        format!(r#"podswell_rps_target{labels}"rps"}} 50.0"#),
+        format!(r#"podswell_measure_desired{labels}"backlog@orders"}} 5.0"#),
+        format!(r#"podswell_signal_state{labels}"rps",state="starting"}} 1"#),
+    ] {
+        assert!(page.contains(&wanted), "{wanted} is not in {page}");
+    }
+    assert!(!page.contains("podswell_concurrency_stable{"), "{page}");
+    let path = "GET /v1/targets/shop/checkout";
+    let (_, document) = call(admin(&readers), path, &[], "").await;
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let lines = document["decision"]["measures"].as_array().unwrap();
+    assert_eq!((lines.len(), &lines[1]["name"]), (2, &"backlog@orders".into()));
+    assert_eq!((&lines[1]["wins"], &lines[1]["desired"]), (&true.into(), &5.into()));
 }
 
 #[tokio::test]

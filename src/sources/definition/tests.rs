@@ -62,6 +62,15 @@ fn a_full_definition() {
 }
 
 #[test]
+fn a_part_of_a_whole() {
+    let part = |share: &str| SourceDefinition::parse("north", &format!("{GOOD}share: {share}\n"));
+    assert_eq!(part("additive").unwrap().facts().share, Share::Additive);
+    assert_eq!(part("exclusive").unwrap().facts().share, Share::Exclusive);
+    let error = part("both").unwrap_err();
+    assert!(error.why.contains("both") && error.line.is_some(), "{error}");
+}
+
+#[test]
 fn an_expression() {
     let definition = SourceDefinition::parse("openfaas", OPENFAAS).unwrap();
     let facts = definition.facts();

@@ -168,6 +168,7 @@ mod tests {
                     .iter()
                     .map(|(label, value)| ((*label).into(), (*value).into()))
                     .collect(),
+                match_is_shared: name.starts_with("shared"),
                 ..Wiring::default()
             };
             let enrolled =
@@ -247,6 +248,26 @@ mod tests {
         for (labels, expected) in cases {
             assert_eq!(owners(&roster, &matching, *labels), *expected, "{labels:?}");
         }
+    }
+
+    /// A choice that is meant for several sources counts here as far as its labels are listed here.
+    #[test]
+    fn a_shared_choice() {
+        let both: &[(&str, &str)] = &[("queue", "orders"), ("secret", "x")];
+        let roster =
+            roster(&[("shop", "shared", both), ("shop", "shared-web", &[("secret", "x")])]);
+        let by_name = matching(Some("ns"), MatchBy::Workload("app".into()));
+        let cases: &[([&str; 4], &[&str])] = &[
+            (["shop", "x", "orders", ""], &["shop/shared"]),
+            (["shop", "shared", "", ""], &[]),
+            (["shop", "shared-web", "", ""], &["shop/shared-web"]),
+        ];
+        for (labels, expected) in cases {
+            assert_eq!(owners(&roster, &by_name, *labels), *expected, "{labels:?}");
+        }
+        let by_choice = matching(None, MatchBy::Selected);
+        assert_eq!(owners(&roster, &by_choice, ["", "", "orders", ""]), ["shop/shared"]);
+        assert!(owners(&roster, &by_choice, ["shop", "shared-web", "x", "x"]).is_empty());
     }
 
     #[test]
