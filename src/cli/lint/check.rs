@@ -346,14 +346,19 @@ fn offline(
     annotations: &BTreeMap<String, String>,
     template: &BTreeMap<String, String>,
 ) -> Vec<Problem> {
-    let key = "podswell.dev/source";
-    let named = annotations.get(key).or_else(|| template.get(key));
-    let named = named.is_some_and(|names| names.split(',').any(|name| name.trim() != "scrape"));
+    let value = |key| annotations.get(key).or_else(|| template.get(key));
+    let listed = value("podswell.dev/source")
+        .is_some_and(|names| names.split(',').any(|name| name.trim() != "scrape"));
+    let measured = value("podswell.dev/measures").is_some_and(|text| text.contains('@'));
+    let named = listed || measured;
     if !world.knows_sources && named {
         problems.retain(|problem| {
             !matches!(
                 problem.code,
-                ProblemCode::UnknownSource | ProblemCode::NoSource | ProblemCode::NoWakePath
+                ProblemCode::UnknownSource
+                    | ProblemCode::NoSource
+                    | ProblemCode::NoWakePath
+                    | ProblemCode::WaitingUnknown
             )
         });
     }

@@ -95,6 +95,9 @@ fn everything_wrong_is_named_with_its_line() {
 fn a_name_of_a_source_says_nothing_without_definitions() {
     let one = GOOD.replace("podswell.dev/scrape: ", "podswell.dev/source: ingress # ");
     assert!(!levels(&[("a.yaml", &one)]).contains(&Level::Finding));
+    let measured = "podswell.dev/measures: concurrency@ingress # ";
+    let measured = GOOD.replace("podswell.dev/scrape: ", measured);
+    assert!(!levels(&[("a.yaml", &measured)]).contains(&Level::Finding));
     let definition = "server: {url: 'http://a'}\nkind: rps\nselector: a\nform: counter\n\
                       interval: 5s\nmatch: {namespace: n, workload: w}\n";
     let text = text_of(&[("a.yaml", &one), ("ingress.yaml", definition)]);
