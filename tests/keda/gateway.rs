@@ -1,6 +1,6 @@
 //! A gateway in front of the pods: it holds a request until a pod takes it, and tells Prometheus how
-//! many it has, so that the first request is seen while no pod runs. A queue without consumers stands
-//! beside it.
+//! many it has, so that the first request is seen while no pod runs. A queue, of which nothing is ever
+//! left over, stands beside it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -39,6 +39,8 @@ struct Route {
     in_flight: AtomicU64,
     requests: AtomicU64,
     published: AtomicU64,
+    /// Stays 0: every item is taken at once.
+    waiting: AtomicU64,
     answered: AtomicU64,
     turn: AtomicUsize,
 }
@@ -206,10 +208,11 @@ type Shared = (String, Arc<Mutex<BTreeMap<String, Arc<Route>>>>);
 
 async fn metrics(State((namespace, routes)): State<Shared>) -> String {
     let mut text = String::new();
-    let families: [(&str, &str, fn(&Route) -> &AtomicU64); 3] = [
+    let families: [(&str, &str, fn(&Route) -> &AtomicU64); 4] = [
         ("gateway_requests_in_flight", "gauge", |route| &route.in_flight),
         ("gateway_requests_total", "counter", |route| &route.requests),
         ("queue_published_total", "counter", |route| &route.published),
+        ("queue_waiting", "gauge", |route| &route.waiting),
     ];
     for (name, kind, number) in families {
         let _ = writeln!(text, "# TYPE {name} {kind}");

@@ -94,6 +94,12 @@ fn fitted(template: &str, name: &str, target: &str, address: &str) -> String {
                 let more = ["target-utilization-percentage: \"100\"", "window: 10s"];
                 format!("\"{target}\"\n{indent}{}", more.join(&format!("\n{indent}")))
             }
+            "measures" => {
+                let measures = line.trim_start().trim_start_matches("measures: ");
+                let (measure, _) = measures.split_once('=').expect("a measure with a target");
+                let more = ["target-utilization-percentage: \"100\"", "window: 10s"];
+                format!("{measure}={target}\n{indent}{}", more.join(&format!("\n{indent}")))
+            }
             _ => return line.to_owned(),
         };
         changed += 1;
@@ -117,6 +123,7 @@ fn config_maps(prometheus: &Prometheus) -> String {
         "gateway": source("concurrency", "gateway_requests_in_flight", "gauge"),
         "gateway-requests": source("rps", "gateway_requests_total", "counter"),
         "queue-published": source("events", "queue_published_total", "counter"),
+        "queue-waiting": source("backlog", "queue_waiting", "gauge"),
     });
     let map = |name: &str, data: serde_json::Value| {
         json!({
