@@ -204,11 +204,14 @@ impl Sender {
     }
 }
 
+/// Reads one of the counts.
+type Reader = fn(&Route) -> &AtomicU64;
+
 type Shared = (String, Arc<Mutex<BTreeMap<String, Arc<Route>>>>);
 
 async fn metrics(State((namespace, routes)): State<Shared>) -> String {
     let mut text = String::new();
-    let families: [(&str, &str, fn(&Route) -> &AtomicU64); 4] = [
+    let families: [(&str, &str, Reader); 4] = [
         ("gateway_requests_in_flight", "gauge", |route| &route.in_flight),
         ("gateway_requests_total", "counter", |route| &route.requests),
         ("queue_published_total", "counter", |route| &route.published),
