@@ -32,6 +32,8 @@
 #[cfg(all(feature = "controller", feature = "simulator"))]
 pub mod cli;
 pub mod core;
+#[cfg(all(feature = "controller", feature = "simulator"))]
+pub mod demo;
 #[cfg(feature = "controller")]
 pub mod k8s;
 #[cfg(feature = "controller")]

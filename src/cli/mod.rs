@@ -5,6 +5,7 @@
 mod admin_client;
 mod check;
 mod completions;
+mod demo;
 mod explain;
 mod gitops;
 mod keys;
@@ -44,6 +45,8 @@ Exit codes: 0 all well, 1 an error, 2 bad usage or the answer asks for attention
 enum Verb {
     /// Watch, decide and scale: the controller itself
     Run(Box<RunArgs>),
+    /// Show all of it at work on a played cluster, in the browser: no cluster needed
+    Demo(demo::DemoArgs),
     /// Tell why a Deployment has the replicas that it has
     Explain(explain::ExplainArgs),
     /// List all workloads with the state of their signal and what they are doing
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
 fn dispatch(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Run(args) => crate::runtime::run(args.into_settings()?),
+        Verb::Demo(args) => demo::demo(&args),
         Verb::Explain(args) => explain::explain(&args),
         Verb::List(args) => list::list(&args),
         Verb::Lint(args) => lint::lint(&args),

@@ -26,6 +26,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use axum::Router;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
@@ -70,6 +71,23 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// # Errors
 /// If it cannot start, or one of its parts ends by itself.
 pub fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    run_beside(settings, Company::default())
+}
+
+/// What else runs in the process.
+#[derive(Debug, Default)]
+pub struct Company {
+    /// Ends the controller as SIGTERM does.
+    pub stop: CancellationToken,
+    /// More routes of the admin listener, below `/v1/demo`.
+    pub routes: Option<Router>,
+}
+
+/// [`run`] as a part of a larger process.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_beside(settings: Settings, company: Company) -> anyhow::Result<ExitCode> {
     let log = telemetry::init(settings.log_format, &settings.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -77,7 +95,7 @@ pub fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         .context("start the I/O runtime")?;
     runtime.block_on(async {
         let listeners = Listeners::bind(&settings).await?;
-        let process = Process::start(settings, listeners, log).await?;
+        let process = Process::start(settings, listeners, log, company).await?;
         process.run().await
     })
 }
@@ -146,6 +164,8 @@ struct Process {
     engine: Group,
     keepers: Group,
     servers: Group,
+    /// Ends all of it from within the process.
+    stop: CancellationToken,
 }
 
 /// What the parts share.
@@ -165,6 +185,7 @@ impl Process {
         settings: Settings,
         listeners: Listeners,
         log: LogControl,
+        company: Company,
     ) -> anyhow::Result<Self> {
         let cluster = &settings.cluster;
         let client =
@@ -211,9 +232,10 @@ impl Process {
             log,
             clock,
         };
-        let servers = start_servers(&core.settings, listeners, &readers, desk);
+        let Company { stop, routes } = company;
+        let servers = start_servers(&core.settings, listeners, &readers, desk, routes);
         let leader = core.leader;
-        Ok(Self { health, leader, writers, election, feeders, engine, keepers, servers })
+        Ok(Self { health, leader, writers, election, feeders, engine, keepers, servers, stop })
     }
 
     /// Waits for the end and brings it about in order.
@@ -223,6 +245,7 @@ impl Process {
         let ended = tokio::select! {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
+            () = self.stop.cancelled() => None,
             part = first_to_end([
                 ("the engine", &mut self.engine),
                 ("the watches or the scraper", &mut self.feeders),
@@ -461,13 +484,14 @@ fn start_servers(
     listeners: Listeners,
     readers: &Readers,
     desk: TriggerDesk,
+    more: Option<Router>,
 ) -> Group {
     let access = Access {
         token_file: settings.admin_token_file.clone(),
         loopback: settings.admin_listen.is_loopback(),
     };
     let public = admin::public_routes(readers.clone());
-    let private = admin::admin_routes(readers.clone(), access);
+    let private = admin::admin_routes(readers.clone(), access, more);
     let mut group = Group::new();
     group.spawn(http::serve(listeners.public, public, group.stop.clone()));
     group.spawn(http::serve(listeners.admin, private, group.stop.clone()));

@@ -75,7 +75,8 @@ pub fn public_routes(readers: Readers) -> Router {
 }
 
 /// The routes of the admin listener: `/v1/..`, `/log-level`, and the page, whose files need no token.
-pub fn admin_routes(readers: Readers, access: Access) -> Router {
+/// `demo` serves what lies below `/v1/demo`, where there is one.
+pub fn admin_routes(readers: Readers, access: Access, demo: Option<Router>) -> Router {
     let open = Access { token_file: None, ..access };
     let routes = Router::new()
         .route("/v1/status", get(status))
@@ -85,9 +86,15 @@ pub fn admin_routes(readers: Readers, access: Access) -> Router {
         .route("/v1/targets/{namespace}/{name}/history", get(history))
         .route("/v1/stream", get(stream).with_state((readers.clone(), Streams::default())))
         .route("/log-level", get(log_level).put(set_log_level))
+        .merge(demo.map_or_else(no_demo, |demo| demo.with_state(())))
         .route_layer(middleware::from_fn_with_state(Arc::new(access), admit));
     let page = page::files().layer(middleware::from_fn_with_state(Arc::new(open), admit));
     finish(routes.merge(page), readers)
+}
+
+/// The page asks whether it is part of a demo.
+fn no_demo() -> Router<Readers> {
+    Router::new().route("/v1/demo", get(|| async { Json(serde_json::Value::Null) }))
 }
 
 fn finish(routes: Router<Readers>, readers: Readers) -> Router {

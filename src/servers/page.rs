@@ -36,12 +36,13 @@ const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Path, type and content of every file of the page.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/style.css", STYLE, include_str!("page/style.css")),
     ("/api.js", SCRIPT, include_str!("page/api.js")),
     ("/app.js", SCRIPT, include_str!("page/app.js")),
     ("/chart.js", SCRIPT, include_str!("page/chart.js")),
+    ("/demo.js", SCRIPT, include_str!("page/demo.js")),
     ("/format.js", SCRIPT, include_str!("page/format.js")),
     ("/glossary.js", SCRIPT, include_str!("page/glossary.js")),
     ("/list.js", SCRIPT, include_str!("page/list.js")),

@@ -10,6 +10,7 @@
 )]
 
 mod browser;
+mod demo;
 mod shop;
 
 #[expect(dead_code, reason = "a library: not every test uses all of it")]

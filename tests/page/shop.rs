@@ -79,7 +79,7 @@ impl Shop {
         });
         let log = LogControl::detached("info");
         let readers = Readers { board, health, metrics, engine, log, clock };
-        let router = admin_routes(readers, Access { token_file, loopback: true });
+        let router = admin_routes(readers, Access { token_file, loopback: true }, None);
         let listener = http::bind(&[([127, 0, 0, 1], 0).into()]).await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
         tokio::spawn(http::serve(listener, router, stop.clone()));

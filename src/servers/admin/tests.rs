@@ -61,7 +61,7 @@ fn put_up(readers: &Readers, name: &str) {
 }
 
 fn admin(readers: &Readers) -> Router {
-    admin_routes(readers.clone(), Access { token_file: None, loopback: true })
+    admin_routes(readers.clone(), Access { token_file: None, loopback: true }, None)
 }
 
 async fn call(
@@ -182,7 +182,7 @@ async fn a_token_file_is_read_again_and_fails_closed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let access = Access { token_file: Some(file.clone()), loopback: false };
-    let routes = admin_routes(readers, access);
+    let routes = admin_routes(readers, access, None);
     let with = async |token: &str| {
         call(routes.clone(), "GET /v1/targets", &[("authorization", token)], "").await.0
     };
@@ -263,7 +263,8 @@ async fn the_page_needs_no_token_but_what_it_shows_does() {
     put_up(&readers, "web");
     let token = folder.path().join("token");
     std::fs::write(&token, "secret\n").unwrap();
-    let router = admin_routes(readers.clone(), Access { token_file: Some(token), loopback: true });
+    let router =
+        admin_routes(readers.clone(), Access { token_file: Some(token), loopback: true }, None);
     for (path, expected) in
         [("/", 200), ("/app.js", 200), ("/none.js", 404), ("/v1/stream", 401), ("/v1/targets", 401)]
     {

@@ -1,6 +1,7 @@
 // The page: which view the address names, what the keys do, and the line about the process itself.
 import { follow, json } from './api.js';
 import { Targets, listPage } from './list.js';
+import { start as startDemo } from './demo.js';
 import { glossaryPage } from './glossary.js';
 import { workloadPage } from './workload.js';
 
@@ -63,3 +64,4 @@ theme(localStorage.getItem('podswell-theme') ?? (matchMedia('(prefers-color-sche
 show();
 process();
 follow('v1/stream', (body) => targets.told(body), connection, new AbortController().signal);
+startDemo(document.getElementById('banner')).catch(() => {});

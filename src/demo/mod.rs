@@ -1,0 +1,301 @@
+//! `podswell demo`: the whole controller at work on one machine, without a cluster.
+//!
+//! Real: everything in this crate, its Kubernetes client, its Prometheus client, and the HTTP between
+//! them. Played: the Kubernetes API ([`api`] over [`store`]), nodes and pods ([`town`]), the Prometheus
+//! server ([`prometheus`]) and the load ([`cast`]). [`faults`] breaks any of these on demand.
+
+mod api;
+mod cast;
+mod faults;
+mod kinds;
+mod prometheus;
+mod selector;
+mod store;
+mod table;
+mod town;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::args::Settings;
+use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::{self, Company};
+use api::Api;
+use cast::CAST;
+use faults::{DEFAULT_TIME, Faults};
+use kinds::{AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, KINDS, Kind, NAMESPACES};
+use prometheus::Prometheus;
+use store::{Key, Store};
+use town::{Numbers, Town};
+
+/// Where the demo's own objects live.
+pub const NAMESPACE: &str = "podswell-system";
+
+/// What the demo is told.
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    /// Chooses the noise of the load.
+    pub seed: u64,
+    /// The page's port; 0 takes a free one. The Kubernetes API gets the next one.
+    pub port: u16,
+    /// Ends by itself after this time with a summary; never if absent.
+    pub duration: Option<Duration>,
+}
+
+/// The played half, as far as the other half has to know.
+struct Stage {
+    store: Arc<Store>,
+    faults: Arc<Faults>,
+    numbers: Arc<Mutex<BTreeMap<String, Numbers>>>,
+    api: SocketAddr,
+    stop: CancellationToken,
+}
+
+/// Runs the demo until SIGTERM, SIGINT or the end of its time.
+///
+/// `settings_for` makes the controller's settings from the path of a kubeconfig and the page's address.
+///
+/// # Errors
+/// If a port is taken, or the controller does not start or ends by itself.
+pub fn run(
+    options: &DemoOptions,
+    settings_for: impl FnOnce(&std::path::Path, SocketAddr) -> anyhow::Result<Settings>,
+) -> anyhow::Result<ExitCode> {
+    let town = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the demo's runtime")?;
+    let stage = town.block_on(Stage::set(options))?;
+    let page = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), options.port);
+    let folder = tempfile_folder()?;
+    let kubeconfig = folder.join("kubeconfig");
+    std::fs::write(&kubeconfig, stage.kubeconfig()).context("write the demo's kubeconfig")?;
+    let settings = settings_for(&kubeconfig, page)?;
+    say(&stage.invitation(options, &kubeconfig));
+    let stop = CancellationToken::new();
+    if let Some(duration) = options.duration {
+        let stop = stop.clone();
+        town.spawn(async move {
+            tokio::time::sleep(duration).await;
+            stop.cancel();
+        });
+    }
+    let routes = stage.routes(options.seed);
+    let ended = runtime::run_beside(settings, Company { stop, routes: Some(routes) });
+    say(&stage.summary(options.seed));
+    stage.stop.cancel();
+    town.shutdown_timeout(Duration::from_secs(2));
+    // What is left behind is one small file in the folder for temporary files.
+    let _ = std::fs::remove_dir_all(&folder);
+    ended
+}
+
+/// A folder of this process alone.
+fn tempfile_folder() -> anyhow::Result<std::path::PathBuf> {
+    let folder = std::env::temp_dir().join(format!("podswell-demo-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn say(text: &str) {
+    // Nobody reads a closed terminal, and the demo is still on the page.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+impl Stage {
+    async fn set(options: &DemoOptions) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let (store, stop) = (Arc::new(Store::new()), CancellationToken::new());
+        let faults = Arc::new(Faults::new(clock.clone()));
+        let api_port = if options.port == 0 { 0 } else { options.port + 1 };
+        let api_listener = bind(api_port).await?;
+        let prometheus_listener = bind(0).await?;
+        let api = api_listener.local_addr().context("the address of the demo's API")?;
+        let prometheus = prometheus_listener.local_addr().context("the address of Prometheus")?;
+        furnish(&store, clock.as_ref(), prometheus);
+        let town = Town::new(store.clone(), faults.clone(), clock.clone(), options.seed);
+        let numbers = town.numbers();
+        let routes =
+            api::routes(Api { store: store.clone(), faults: faults.clone(), clock: clock.clone() });
+        tokio::spawn(crate::servers::http::serve(api_listener, routes, stop.clone()));
+        let routes = prometheus::routes(Prometheus {
+            numbers: numbers.clone(),
+            faults: faults.clone(),
+            clock,
+        });
+        tokio::spawn(crate::servers::http::serve(prometheus_listener, routes, stop.clone()));
+        tokio::spawn(town.run(stop.clone()));
+        Ok(Self { store, faults, numbers, api, stop })
+    }
+
+    fn kubeconfig(&self) -> String {
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "demo",
+            "clusters": [{ "name": "demo", "cluster": { "server": format!("http://{}", self.api) } }],
+            "users": [{ "name": "demo", "user": {} }],
+            "contexts": [{ "name": "demo", "context": { "cluster": "demo", "user": "demo", "namespace": "shop" } }],
+        })
+        .to_string()
+    }
+
+    fn invitation(&self, options: &DemoOptions, kubeconfig: &std::path::Path) -> String {
+        let (port, config) = (options.port, kubeconfig.display());
+        format!(
+            "podswell demo: {} workloads, seed {}; the cluster is played, the controller is the real one\n\n  \
+             open  http://127.0.0.1:{port}\n  \
+             try   podswell explain deploy/checkout -n shop --server http://127.0.0.1:{port}\n  \
+             try   kubectl --kubeconfig {config} get deploy -w\n  \
+             try   curl -X POST http://127.0.0.1:{port}/v1/demo/faults/prometheus-down\n\n\
+             Ctrl-C ends it.\n",
+            CAST.len(),
+            options.seed,
+        )
+    }
+
+    fn summary(&self, seed: u64) -> String {
+        let mut text =
+            format!("\nseed {seed}\n{:<22} {:>13} {:>8}\n", "workload", "most replicas", "changes");
+        for actor in &CAST {
+            let name = town::full_name(actor.namespace, actor.name);
+            let mine = self.numbers.lock().get(&name).copied().unwrap_or_default();
+            text += &format!("{name:<22} {:>13} {:>8}\n", mine.most_replicas, mine.changes);
+        }
+        text
+    }
+
+    /// What the page and scripts ask of the demo.
+    fn routes(&self, seed: u64) -> Router {
+        let state =
+            Arc::new(Backstage { faults: self.faults.clone(), store: self.store.clone(), seed });
+        Router::new()
+            .route("/v1/demo", get(about))
+            .route("/v1/demo/faults/{name}", post(order))
+            .with_state(state)
+    }
+}
+
+async fn bind(port: u16) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    TcpListener::bind(address).await.with_context(|| {
+        format!("listen on {address} for the demo's cluster (choose another one with --port)")
+    })
+}
+
+/// The objects with which the story begins.
+fn furnish(store: &Store, clock: &dyn Clock, prometheus: SocketAddr) {
+    let put = |wanted: &Kind, namespace: &str, name: &str, object: Value| {
+        let Some(kind) = KINDS.iter().find(|kind| *kind == wanted) else { return };
+        // Each object is named once, so none is there before.
+        let _ = store.create(clock.wall(), &Key::new(kind, namespace, name), object);
+    };
+    for name in [NAMESPACE, "shop", "media", "batch"] {
+        put(&NAMESPACES, "", name, json!({}));
+    }
+    put(&CONFIG_MAPS, NAMESPACE, "podswell-sources", json!({ "data": sources(prometheus) }));
+    for actor in &CAST {
+        let annotations: BTreeMap<_, _> = actor.annotations.iter().copied().collect();
+        let labels = json!({ "app": actor.name });
+        put(
+            &DEPLOYMENTS,
+            actor.namespace,
+            actor.name,
+            json!({
+                "metadata": { "annotations": annotations, "labels": labels },
+                "spec": {
+                    "replicas": actor.replicas,
+                    "selector": { "matchLabels": labels },
+                    "template": {
+                        "metadata": { "labels": labels },
+                        "spec": { "containers": [{ "name": "app", "image": "played" }] },
+                    },
+                },
+            }),
+        );
+        if actor.has_hpa {
+            put(
+                &AUTOSCALERS,
+                actor.namespace,
+                actor.name,
+                json!({ "spec": {
+                    "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": actor.name },
+                    "minReplicas": actor.replicas, "maxReplicas": 10,
+                }}),
+            );
+        }
+    }
+}
+
+fn sources(prometheus: SocketAddr) -> BTreeMap<&'static str, String> {
+    let source = |kind: &str, metric: &str, more: &str| {
+        format!(
+            "server: {{ url: \"http://{prometheus}\" }}\nkind: {kind}\nexpr: {metric}\nform: gauge\n\
+             interval: 1s\nresolution: 1s\n{more}match: {{ namespace: namespace, workload: deployment }}\n"
+        )
+    };
+    BTreeMap::from([
+        ("gateway", source("concurrency", "gateway_requests_in_flight", "")),
+        ("ingress", source("rps", "ingress_requests_per_second", "")),
+        ("queue", source("backlog", "queue_items", "visibleAtZero: true\n")),
+    ])
+}
+
+/// What the routes of the page work with.
+struct Backstage {
+    faults: Arc<Faults>,
+    store: Arc<Store>,
+    seed: u64,
+}
+
+async fn about(State(backstage): State<Arc<Backstage>>) -> Json<Value> {
+    let faults = faults::NAMES.iter().map(
+        |(name, what)| json!({ "name": name, "about": what, "on": backstage.faults.is_on(name) }),
+    );
+    let cast = CAST.iter().map(
+        |actor| json!({ "namespace": actor.namespace, "name": actor.name, "about": actor.about }),
+    );
+    let Some(deployments) = KINDS.iter().find(|kind| **kind == DEPLOYMENTS) else {
+        return Json(Value::Null);
+    };
+    Json(json!({
+        "apiVersion": "podswell.dev/v1", "kind": "Demo", "seed": backstage.seed,
+        "deployments": backstage.store.list(deployments, None).0.len(),
+        "faults": faults.collect::<Vec<_>>(), "cast": cast.collect::<Vec<_>>(),
+    }))
+}
+
+/// For how long a fault is ordered.
+#[derive(Debug, Deserialize)]
+struct Time {
+    seconds: Option<u64>,
+}
+
+async fn order(
+    State(backstage): State<Arc<Backstage>>,
+    Path(name): Path<String>,
+    Query(Time { seconds }): Query<Time>,
+) -> Response {
+    let time = seconds.map_or(DEFAULT_TIME, Duration::from_secs);
+    if backstage.faults.order(&name, time) {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let known: Vec<_> = faults::NAMES.iter().map(|(name, _)| *name).collect();
+    (StatusCode::NOT_FOUND, format!("no such fault; there are: {}\n", known.join(", ")))
+        .into_response()
+}

@@ -1,0 +1,366 @@
+//! What a real cluster has controllers and nodes for: Deployments get their pods, pods start, serve a page
+//! with their requests in flight, and end; and the load that the cast brings.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::cast::{Actor, CAST, ITEMS_PER_POD, Seen};
+use super::faults::Faults;
+use super::kinds::{DEPLOYMENTS, KINDS, Kind, PODS, REPLICA_SETS};
+use super::store::{Key, Store, field, whole_seconds};
+use crate::runtime::clock::Clock;
+
+/// How often the town moves on.
+const STEP: Duration = Duration::from_millis(200);
+/// How long a pod takes to end.
+const POD_END: Duration = Duration::from_secs(1);
+/// How long pods take to start that are not of the cast.
+const POD_START: Duration = Duration::from_secs(2);
+/// The most pods of one Deployment that are played.
+const MOST_PODS: usize = 200;
+/// The port of every pod's page.
+const POD_PORT: u16 = 9090;
+
+/// What is known of one workload's load at the moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbers {
+    /// Requests in flight, requests a second, or arriving items a second.
+    pub(super) load: f64,
+    /// Items that wait or are being worked on.
+    pub(super) backlog: f64,
+    /// Ready pods.
+    pub(super) ready: usize,
+    /// The most replicas that were asked for so far.
+    pub(super) most_replicas: i64,
+    /// How often replicas changed.
+    pub(super) changes: u64,
+    replicas: i64,
+}
+
+struct Pod {
+    key: Key,
+    of: Key,
+    ready_at: Timestamp,
+    ends_at: Option<Timestamp>,
+    ready: bool,
+    stop: CancellationToken,
+}
+
+/// The page of a pod: its requests in flight.
+type Page = Arc<Mutex<f64>>;
+
+/// The cluster's life.
+pub(super) struct Town {
+    store: Arc<Store>,
+    faults: Arc<Faults>,
+    clock: Arc<dyn Clock>,
+    seed: u64,
+    began: Timestamp,
+    pods: BTreeMap<Key, Pod>,
+    pages: BTreeMap<Key, Page>,
+    addresses: u32,
+    names: u64,
+    reverted: Timestamp,
+    numbers: Arc<Mutex<BTreeMap<String, Numbers>>>,
+}
+
+fn kind(wanted: &Kind) -> &'static Kind {
+    KINDS.iter().find(|kind| *kind == wanted).unwrap_or(&KINDS[0])
+}
+
+/// `namespace/name`, by which numbers are kept.
+pub(super) fn full_name(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+impl Town {
+    pub(super) fn new(
+        store: Arc<Store>,
+        faults: Arc<Faults>,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+    ) -> Self {
+        let began = clock.now();
+        Self {
+            store,
+            faults,
+            seed,
+            began,
+            reverted: began,
+            pods: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            addresses: 0,
+            names: 0,
+            numbers: Arc::default(),
+            clock,
+        }
+    }
+
+    /// What the workloads carry, by `namespace/name`.
+    pub(super) fn numbers(&self) -> Arc<Mutex<BTreeMap<String, Numbers>>> {
+        self.numbers.clone()
+    }
+
+    /// Lives until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut step = tokio::time::interval(STEP);
+        step.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(step.tick()).await.is_some() {
+            let now = self.clock.now();
+            self.gitops(now);
+            for deployment in self.store.list(kind(&DEPLOYMENTS), None).0 {
+                self.look_after(now, &deployment).await;
+            }
+            self.end_orphans(now);
+            self.carry_load(now);
+        }
+        for pod in self.pods.values() {
+            pod.stop.cancel();
+        }
+    }
+
+    /// A GitOps tool that knows better, while that fault is on.
+    fn gitops(&mut self, now: Timestamp) {
+        let due = now.duration_since(self.reverted).as_secs() >= 2;
+        if !due || !self.faults.is_on("gitops-reverts") {
+            return;
+        }
+        self.reverted = now;
+        let time = whole_seconds(self.clock.wall());
+        // Somebody may have deleted it: then there is nothing to revert.
+        let _ = self.store.update(&Key::new(kind(&DEPLOYMENTS), "shop", "checkout"), None, |object| {
+            field(object, "spec").insert("replicas".into(), json!(1));
+            let owned = json!([{
+                "manager": "argocd-controller", "operation": "Apply", "apiVersion": "apps/v1",
+                "time": time, "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": { "f:replicas": {} } },
+            }]);
+            field(object, "metadata").insert("managedFields".into(), owned);
+        });
+    }
+
+    async fn look_after(&mut self, now: Timestamp, deployment: &Value) {
+        let metadata = &deployment["metadata"];
+        let (Some(namespace), Some(name)) =
+            (metadata["namespace"].as_str(), metadata["name"].as_str())
+        else {
+            return;
+        };
+        let of = Key::new(kind(&DEPLOYMENTS), namespace, name);
+        let wanted = deployment["spec"]["replicas"].as_i64().unwrap_or(1);
+        self.note_replicas(&of, wanted);
+        let wanted = usize::try_from(wanted).unwrap_or(0).min(MOST_PODS);
+        let set = self.replica_set(&of, deployment);
+        let mine = |pod: &&Pod| pod.of == of && pod.ends_at.is_none();
+        let live: Vec<Key> = self.pods.values().filter(mine).map(|pod| pod.key.clone()).collect();
+        for _ in live.len()..wanted {
+            self.start_pod(now, &of, &set);
+        }
+        // The newest go first, as the ReplicaSet controller has it for pods that are not ready.
+        for key in live.iter().skip(wanted) {
+            self.end_pod(now, key);
+        }
+        self.move_pods(now, &of).await;
+        self.tell_status(&of);
+    }
+
+    fn note_replicas(&self, of: &Key, replicas: i64) {
+        let mut numbers = self.numbers.lock();
+        let mine = numbers.entry(full_name(&of.namespace, &of.name)).or_default();
+        mine.changes += u64::from(mine.replicas != replicas);
+        mine.replicas = replicas;
+        mine.most_replicas = mine.most_replicas.max(replicas);
+    }
+
+    fn replica_set(&self, of: &Key, deployment: &Value) -> Value {
+        let key = Key::new(kind(&REPLICA_SETS), &of.namespace, &format!("{}-1", of.name));
+        if let Some(found) = self.store.get(&key) {
+            return found;
+        }
+        let owner = json!([{
+            "apiVersion": "apps/v1", "kind": "Deployment", "name": of.name,
+            "uid": deployment["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
+        }]);
+        let object = json!({ "metadata": { "ownerReferences": owner }, "spec": {} });
+        self.store.create(self.clock.wall(), &key, object).unwrap_or_default()
+    }
+
+    fn start_pod(&mut self, now: Timestamp, of: &Key, set: &Value) {
+        self.names += 1;
+        let key = Key::new(kind(&PODS), &of.namespace, &format!("{}-1-{:05}", of.name, self.names));
+        let owner = json!([{
+            "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set["metadata"]["name"],
+            "uid": set["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
+        }]);
+        let object = json!({
+            "metadata": { "ownerReferences": owner, "labels": { "app": of.name } },
+            "spec": { "containers": [{ "name": "app", "image": "played" }] },
+            "status": { "phase": "Pending" },
+        });
+        if self.store.create(self.clock.wall(), &key, object).is_err() {
+            return;
+        }
+        let start = actor(of).map_or(POD_START, |actor| actor.pod_start);
+        let ready_at = now.checked_add(start).unwrap_or(now);
+        let stop = CancellationToken::new();
+        let pod =
+            Pod { key: key.clone(), of: of.clone(), ready_at, ends_at: None, ready: false, stop };
+        self.pods.insert(key, pod);
+    }
+
+    fn end_pod(&mut self, now: Timestamp, key: &Key) {
+        let Some(pod) = self.pods.get_mut(key) else { return };
+        pod.ends_at = now.checked_add(POD_END).ok();
+        pod.ready = false;
+        let at = whole_seconds(self.clock.wall());
+        // Gone already is as good.
+        let _ = self.store.update(key, None, |object| {
+            field(object, "metadata").insert("deletionTimestamp".into(), json!(at));
+            field(object, "status")
+                .insert("conditions".into(), json!([{ "type": "Ready", "status": "False" }]));
+        });
+    }
+
+    async fn move_pods(&mut self, now: Timestamp, of: &Key) {
+        let mine: Vec<Key> =
+            self.pods.values().filter(|pod| pod.of == *of).map(|pod| pod.key.clone()).collect();
+        for key in mine {
+            let Some(pod) = self.pods.get(&key) else { continue };
+            if pod.ends_at.is_some_and(|at| at <= now) {
+                self.remove_pod(&key);
+            } else if pod.ends_at.is_none() && !pod.ready && pod.ready_at <= now {
+                self.open_pod(&key).await;
+            }
+        }
+    }
+
+    fn remove_pod(&mut self, key: &Key) {
+        if let Some(pod) = self.pods.remove(key) {
+            pod.stop.cancel();
+        }
+        self.pages.remove(key);
+        // Somebody may have deleted it before.
+        let _ = self.store.delete(key);
+    }
+
+    /// The pod serves its page at an address of its own and is ready.
+    async fn open_pod(&mut self, key: &Key) {
+        self.addresses += 1;
+        let [_, high, middle, low] = self.addresses.to_be_bytes();
+        let ip = Ipv4Addr::new(127, 86 + high, middle, low);
+        // A taken address is left out: the next step takes another.
+        let Ok(listener) = TcpListener::bind(SocketAddr::new(ip.into(), POD_PORT)).await else {
+            return;
+        };
+        let Some(pod) = self.pods.get_mut(key) else { return };
+        let page = Page::default();
+        tokio::spawn(serve_page(listener, page.clone(), pod.stop.clone()));
+        pod.ready = true;
+        self.pages.insert(key.clone(), page);
+        let at = whole_seconds(self.clock.wall());
+        let _ = self.store.update(key, None, |object| {
+            object["status"] = json!({
+                "phase": "Running", "podIP": ip.to_string(), "podIPs": [{ "ip": ip.to_string() }],
+                "startTime": at, "conditions": [{ "type": "Ready", "status": "True" }],
+            });
+        });
+    }
+
+    /// Pods whose Deployment or whose own object was deleted by somebody.
+    fn end_orphans(&mut self, now: Timestamp) {
+        let lost: Vec<Key> = self
+            .pods
+            .values()
+            .filter(|pod| self.store.get(&pod.key).is_none() || self.store.get(&pod.of).is_none())
+            .map(|pod| pod.key.clone())
+            .collect();
+        for key in lost {
+            self.end_pod(now, &key);
+            self.remove_pod(&key);
+        }
+    }
+
+    fn tell_status(&self, of: &Key) {
+        let mine = || self.pods.values().filter(|pod| pod.of == *of && pod.ends_at.is_none());
+        let (replicas, ready) = (mine().count(), mine().filter(|pod| pod.ready).count());
+        let _ = self.store.update(of, None, |object| {
+            let status = field(object, "status");
+            for (name, number) in [
+                ("replicas", replicas),
+                ("updatedReplicas", replicas),
+                ("readyReplicas", ready),
+                ("availableReplicas", ready),
+            ] {
+                status.insert(name.to_owned(), json!(number));
+            }
+        });
+    }
+
+    /// Spreads each actor's load over its ready pods, and lets its queue grow and shrink.
+    fn carry_load(&mut self, now: Timestamp) {
+        let second = now.duration_since(self.began).as_secs_f64();
+        for actor in &CAST {
+            let of = Key::new(kind(&DEPLOYMENTS), actor.namespace, actor.name);
+            let burst = actor.name == "checkout" && self.faults.is_on("burst-1000");
+            let load = actor.load(self.seed, second) * if burst { 1000.0 } else { 1.0 };
+            let ready: Vec<&Key> = self
+                .pods
+                .values()
+                .filter(|pod| pod.of == of && pod.ready)
+                .map(|pod| &pod.key)
+                .collect();
+            #[expect(clippy::cast_precision_loss, reason = "at most some hundred pods")]
+            let share = load / ready.len().max(1) as f64;
+            for (number, key) in ready.iter().enumerate() {
+                let lie = match (self.faults.is_on("pods-lie"), number) {
+                    (true, 0) => Some(1e308),
+                    (true, 1) => Some(f64::NAN),
+                    _ => None,
+                };
+                if let Some(page) = self.pages.get(key) {
+                    *page.lock() = lie.unwrap_or(share);
+                }
+            }
+            self.note_load(actor, load, ready.len());
+        }
+    }
+
+    fn note_load(&self, actor: &Actor, load: f64, ready: usize) {
+        let mut numbers = self.numbers.lock();
+        let mine = numbers.entry(full_name(actor.namespace, actor.name)).or_default();
+        (mine.load, mine.ready) = (load, ready);
+        if actor.seen == Seen::Queue {
+            #[expect(clippy::cast_precision_loss, reason = "at most some hundred pods")]
+            let done = ready as f64 * ITEMS_PER_POD;
+            mine.backlog = (mine.backlog + (load - done) * STEP.as_secs_f64()).max(0.0);
+        }
+    }
+}
+
+fn actor(of: &Key) -> Option<&'static Actor> {
+    CAST.iter().find(|actor| actor.namespace == of.namespace && actor.name == of.name)
+}
+
+async fn serve_page(listener: TcpListener, page: Page, stop: CancellationToken) {
+    let routes = Router::new().route(
+        "/metrics",
+        get(move || {
+            let text = format!(
+                "# TYPE app_requests_in_flight gauge\napp_requests_in_flight {}\n",
+                *page.lock()
+            );
+            async move { text }
+        }),
+    );
+    crate::servers::http::serve(listener, routes, stop).await;
+}
