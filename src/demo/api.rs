@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::faults::{ApiFault, Faults};
 use super::kinds::{DEPLOYMENTS, KINDS, Kind};
 use super::selector::Selector;
-use super::store::{Change, Key, Store, StoreError, field, merge};
+use super::store::{Change, Key, Store, StoreError, at, field, merge, whole_seconds};
 use super::table;
 use crate::runtime::clock::{Clock, instant};
 
@@ -315,10 +315,10 @@ fn list(api: &Api, place: &Place, call: &Call) -> Result<Response, Refusal> {
 fn create(api: &Api, place: &Place, call: &Call) -> Result<Response, Refusal> {
     let object = read_body(call)?;
     let generated = || {
-        let stem = object["metadata"]["generateName"].as_str()?;
+        let stem = at(&object, "/metadata/generateName").as_str()?;
         Some(format!("{stem}{:x}", api.clock.now().as_nanosecond()))
     };
-    let name = object["metadata"]["name"].as_str().map(str::to_owned).or_else(generated);
+    let name = at(&object, "/metadata/name").as_str().map(str::to_owned).or_else(generated);
     let name = name.ok_or_else(|| Refusal::Malformed("metadata.name is missing".to_owned()))?;
     let stored = api.store.create(api.clock.wall(), &place.key(&name), object)?;
     Ok(answer(StatusCode::CREATED, &typed(place.kind, stored)))
@@ -371,7 +371,7 @@ fn one(api: &Api, place: &Place, name: &str, call: &Call) -> Result<Response, Re
 }
 
 fn version_of(object: &Value) -> Option<String> {
-    let version = object["metadata"]["resourceVersion"].as_str()?;
+    let version = at(object, "/metadata/resourceVersion").as_str()?;
     (!version.is_empty()).then(|| version.to_owned())
 }
 
@@ -380,14 +380,14 @@ fn scale(api: &Api, key: &Key, call: &Call) -> Result<Response, Refusal> {
         Method::GET => api.store.get(key).ok_or(StoreError::NotFound)?,
         Method::PATCH | Method::PUT => {
             let wanted = read_body(call)?;
-            let replicas = wanted["spec"]["replicas"].as_i64().filter(|replicas| *replicas >= 0);
+            let replicas = at(&wanted, "/spec/replicas").as_i64().filter(|replicas| *replicas >= 0);
             let replicas = replicas.ok_or_else(|| {
                 Refusal::Malformed("spec.replicas is not a number ≥ 0".to_owned())
             })?;
             let manager = call.parameters.field_manager.as_deref().unwrap_or("unknown");
-            let time = super::store::whole_seconds(api.clock.wall());
+            let time = whole_seconds(api.clock.wall());
             api.store.update(key, version_of(&wanted).as_deref(), |object| {
-                if object["spec"]["replicas"].as_i64() == Some(replicas) {
+                if at(object, "/spec/replicas").as_i64() == Some(replicas) {
                     return;
                 }
                 field(object, "spec").insert("replicas".into(), json!(replicas));
@@ -401,18 +401,18 @@ fn scale(api: &Api, key: &Key, call: &Call) -> Result<Response, Refusal> {
         }
         _ => return Err(Refusal::Method),
     };
-    let metadata = &object["metadata"];
+    let metadata = at(&object, "/metadata");
     Ok(answer(
         StatusCode::OK,
         &json!({
             "kind": "Scale", "apiVersion": "autoscaling/v1",
             "metadata": {
-                "name": key.name, "namespace": key.namespace, "uid": metadata["uid"],
-                "resourceVersion": metadata["resourceVersion"],
-                "creationTimestamp": metadata["creationTimestamp"],
+                "name": key.name, "namespace": key.namespace, "uid": at(metadata, "/uid"),
+                "resourceVersion": at(metadata, "/resourceVersion"),
+                "creationTimestamp": at(metadata, "/creationTimestamp"),
             },
-            "spec": { "replicas": object["spec"]["replicas"] },
-            "status": { "replicas": object["status"]["replicas"].as_i64().unwrap_or(0) },
+            "spec": { "replicas": at(&object, "/spec/replicas") },
+            "status": { "replicas": at(&object, "/status/replicas").as_i64().unwrap_or(0) },
         }),
     ))
 }

@@ -88,7 +88,7 @@ pub fn run(
     let kubeconfig = folder.join("kubeconfig");
     std::fs::write(&kubeconfig, stage.kubeconfig()).context("write the demo's kubeconfig")?;
     let settings = settings_for(&kubeconfig, page)?;
-    say(&stage.invitation(options, &kubeconfig));
+    say(&Stage::invitation(options, &kubeconfig));
     let stop = CancellationToken::new();
     if let Some(duration) = options.duration {
         let stop = stop.clone();
@@ -155,7 +155,7 @@ impl Stage {
         .to_string()
     }
 
-    fn invitation(&self, options: &DemoOptions, kubeconfig: &std::path::Path) -> String {
+    fn invitation(options: &DemoOptions, kubeconfig: &std::path::Path) -> String {
         let (port, config) = (options.port, kubeconfig.display());
         format!(
             "podswell demo: {} workloads, seed {}; the cluster is played, the controller is the real one\n\n  \
@@ -175,7 +175,8 @@ impl Stage {
         for actor in &CAST {
             let name = town::full_name(actor.namespace, actor.name);
             let mine = self.numbers.lock().get(&name).copied().unwrap_or_default();
-            text += &format!("{name:<22} {:>13} {:>8}\n", mine.most_replicas, mine.changes);
+            let line = format!("{name:<22} {:>13} {:>8}\n", mine.most_replicas, mine.changes);
+            text.push_str(&line);
         }
         text
     }

@@ -41,7 +41,8 @@ impl Selector {
 
     pub(super) fn matches(&self, object: &Value) -> bool {
         self.terms.iter().all(|term| {
-            let found = term.path.iter().fold(object, |value, name| &value[name.as_str()]);
+            let found = term.path.iter().try_fold(object, |value, name| value.get(name));
+            let found = found.unwrap_or(&Value::Null);
             (found.as_str().unwrap_or_default() == term.value) == term.equal
         })
     }

@@ -126,12 +126,12 @@ impl Store {
     ) -> Result<Value, StoreError> {
         let mut content = self.content.lock();
         let before = content.objects.get(key).ok_or(StoreError::NotFound)?;
-        if version.is_some_and(|version| before["metadata"]["resourceVersion"] != version) {
+        if version.is_some_and(|version| at(before, "/metadata/resourceVersion") != version) {
             return Err(StoreError::Conflict);
         }
         let mut object = before.clone();
         change(&mut object);
-        let kept = before["metadata"].clone();
+        let kept = at(before, "/metadata").clone();
         let metadata = metadata_of(&mut object);
         for name in ["name", "namespace", "uid", "creationTimestamp", "resourceVersion"] {
             if let Some(value) = kept.get(name) {
@@ -195,6 +195,11 @@ impl Store {
 /// The object's metadata, made where there is none.
 fn metadata_of(object: &mut Value) -> &mut Map<String, Value> {
     field(object, "metadata")
+}
+
+/// What lies at `path`, a JSON pointer; null where nothing does.
+pub(super) fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
+    object.pointer(path).unwrap_or(&Value::Null)
 }
 
 /// The object in the field `name`, made where there is none.

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::kinds::{DEPLOYMENTS, Kind, PODS};
+use super::store::at;
 
 /// Whether the client asks for a table.
 pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
@@ -24,11 +25,11 @@ pub(super) fn of(kind: &Kind, objects: &[Value], now: Timestamp) -> Value {
     let names = std::iter::once("Name").chain(middle.iter().copied()).chain(["Age"]);
     let columns = names.map(|name| json!({ "name": name, "type": "string", "format": "", "description": "", "priority": 0 }));
     let rows = objects.iter().map(|object| {
-        let mut cells = vec![object["metadata"]["name"].clone()];
+        let mut cells = vec![at(object, "/metadata/name").clone()];
         cells.extend(middle_cells(kind, object));
         cells.push(json!(age(object, now)));
         json!({ "cells": cells, "object": {
-            "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
+            "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": at(object, "/metadata"),
         }})
     });
     json!({
@@ -38,23 +39,23 @@ pub(super) fn of(kind: &Kind, objects: &[Value], now: Timestamp) -> Value {
 }
 
 fn middle_cells(kind: &Kind, object: &Value) -> Vec<Value> {
-    let status = &object["status"];
+    let status = at(object, "/status");
     let number = |value: &Value| value.as_i64().unwrap_or(0);
     if *kind == DEPLOYMENTS {
-        let ready = number(&status["readyReplicas"]);
-        let of = format!("{ready}/{}", number(&object["spec"]["replicas"]));
+        let ready = number(at(status, "/readyReplicas"));
+        let of = format!("{ready}/{}", number(at(object, "/spec/replicas")));
         return vec![
             json!(of),
-            json!(number(&status["replicas"]).to_string()),
+            json!(number(at(status, "/replicas")).to_string()),
             json!(ready.to_string()),
         ];
     }
     if *kind == PODS {
-        let ready = status["conditions"][0]["status"] == "True";
-        let phase = if object["metadata"]["deletionTimestamp"].is_string() {
+        let ready = at(status, "/conditions/0/status") == "True";
+        let phase = if at(object, "/metadata/deletionTimestamp").is_string() {
             "Terminating"
         } else {
-            status["phase"].as_str().unwrap_or("Pending")
+            at(status, "/phase").as_str().unwrap_or("Pending")
         };
         return vec![json!(if ready { "1/1" } else { "0/1" }), json!(phase)];
     }
@@ -63,7 +64,7 @@ fn middle_cells(kind: &Kind, object: &Value) -> Vec<Value> {
 
 fn age(object: &Value, now: Timestamp) -> String {
     let born: Option<Timestamp> =
-        object["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse().ok());
+        at(object, "/metadata/creationTimestamp").as_str().and_then(|text| text.parse().ok());
     let seconds = born.map_or(0, |born| now.duration_since(born).as_secs().max(0));
     if seconds < 120 { format!("{seconds}s") } else { format!("{}m", seconds / 60) }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::cast::{Actor, CAST, ITEMS_PER_POD, Seen};
 use super::faults::Faults;
 use super::kinds::{DEPLOYMENTS, KINDS, Kind, PODS, REPLICA_SETS};
-use super::store::{Key, Store, field, whole_seconds};
+use super::store::{Key, Store, at, field, merge, whole_seconds};
 use crate::runtime::clock::Clock;
 
 /// How often the town moves on.
@@ -130,7 +130,7 @@ impl Town {
         }
     }
 
-    /// A GitOps tool that knows better, while that fault is on.
+    /// Somebody's automation that knows better, while that fault is on.
     fn gitops(&mut self, now: Timestamp) {
         let due = now.duration_since(self.reverted).as_secs() >= 2;
         if !due || !self.faults.is_on("gitops-reverts") {
@@ -150,14 +150,14 @@ impl Town {
     }
 
     async fn look_after(&mut self, now: Timestamp, deployment: &Value) {
-        let metadata = &deployment["metadata"];
+        let metadata = at(deployment, "/metadata");
         let (Some(namespace), Some(name)) =
-            (metadata["namespace"].as_str(), metadata["name"].as_str())
+            (at(metadata, "/namespace").as_str(), at(metadata, "/name").as_str())
         else {
             return;
         };
         let of = Key::new(kind(&DEPLOYMENTS), namespace, name);
-        let wanted = deployment["spec"]["replicas"].as_i64().unwrap_or(1);
+        let wanted = at(deployment, "/spec/replicas").as_i64().unwrap_or(1);
         self.note_replicas(&of, wanted);
         let wanted = usize::try_from(wanted).unwrap_or(0).min(MOST_PODS);
         let set = self.replica_set(&of, deployment);
@@ -189,7 +189,7 @@ impl Town {
         }
         let owner = json!([{
             "apiVersion": "apps/v1", "kind": "Deployment", "name": of.name,
-            "uid": deployment["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
+            "uid": at(deployment, "/metadata/uid"), "controller": true, "blockOwnerDeletion": true,
         }]);
         let object = json!({ "metadata": { "ownerReferences": owner }, "spec": {} });
         self.store.create(self.clock.wall(), &key, object).unwrap_or_default()
@@ -199,8 +199,8 @@ impl Town {
         self.names += 1;
         let key = Key::new(kind(&PODS), &of.namespace, &format!("{}-1-{:05}", of.name, self.names));
         let owner = json!([{
-            "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set["metadata"]["name"],
-            "uid": set["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
+            "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": at(set, "/metadata/name"),
+            "uid": at(set, "/metadata/uid"), "controller": true, "blockOwnerDeletion": true,
         }]);
         let object = json!({
             "metadata": { "ownerReferences": owner, "labels": { "app": of.name } },
@@ -269,10 +269,11 @@ impl Town {
         self.pages.insert(key.clone(), page);
         let at = whole_seconds(self.clock.wall());
         let _ = self.store.update(key, None, |object| {
-            object["status"] = json!({
+            let status = json!({
                 "phase": "Running", "podIP": ip.to_string(), "podIPs": [{ "ip": ip.to_string() }],
                 "startTime": at, "conditions": [{ "type": "Ready", "status": "True" }],
             });
+            merge(object, &json!({ "status": status }));
         });
     }
 
