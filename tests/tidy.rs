@@ -187,6 +187,7 @@ fn metrics_page() -> String {
         replicas: 1,
         pods: PodCounts::default(),
         rivals: Arc::default(),
+        contest: None,
         decision: Some(Arc::default()),
         last_write: None,
         problems: Vec::new(),

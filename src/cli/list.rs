@@ -73,6 +73,8 @@ struct Item {
     target: Target,
     attention: bool,
     mode: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paused_until: Option<String>,
     managed: bool,
     replicas: i32,
     ready: i32,
@@ -132,7 +134,7 @@ impl Item {
     /// What the target is doing, in one word; what stands in the way of a write comes first.
     fn state(&self) -> &'static str {
         match self.gate.as_deref() {
-            Some("Rival") => return "Conflict",
+            Some("Rival" | "Contested") => return "Conflict",
             Some("Followed") => return "Followed",
             Some("ManualZero" | "Paused") => return "Paused",
             _ => {}
@@ -167,7 +169,10 @@ impl Item {
         ];
         if wide {
             cells.extend([
-                printable(&self.mode),
+                match &self.paused_until {
+                    Some(until) => format!("paused until {}", printable(until)),
+                    None => printable(&self.mode),
+                },
                 yes(self.managed),
                 text(self.gate.as_deref()),
                 yes(self.panic),

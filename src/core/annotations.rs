@@ -14,6 +14,7 @@ pub use admission::validate;
 pub use merge::Origins;
 pub(crate) use merge::unknown_key;
 pub use run_time::{RunTimeValues, knative_metric};
+pub(crate) use strict::NOTHING_LOWERED;
 pub use strict::{Annotations, read};
 
 use super::keys::Key;

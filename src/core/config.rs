@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Timestamp;
+use super::on_missing::OnMissing;
 use super::policy::{Consent, Mode};
 use super::problem::Problem;
 use super::source::PointConfig;
@@ -130,6 +132,10 @@ pub struct TargetConfig {
     pub consent: Consent,
     /// The strictest mode of process, namespace, workload and freeze.
     pub mode: Mode,
+    /// Until when nothing is written at all, whatever the mode.
+    pub paused_until: Option<Timestamp>,
+    /// What is ordered for a lost signal; `None`: replicas stay.
+    pub on_missing: Option<OnMissing>,
     /// Whose arithmetic decides.
     pub semantics: Semantics,
     /// The name of the first measure.
@@ -166,6 +172,8 @@ impl Default for TargetConfig {
         Self {
             consent: Consent::default(),
             mode: Mode::default(),
+            paused_until: None,
+            on_missing: None,
             semantics: Semantics::default(),
             measure: first_measure(),
             spec: ScalerSpec::default(),
@@ -200,5 +208,10 @@ impl TargetConfig {
             companion: measure.companion.as_ref(),
         });
         std::iter::once(self.first()).chain(further)
+    }
+
+    /// Whether a pause with an end goes on at `now`.
+    pub fn is_paused_at(&self, now: Timestamp) -> bool {
+        self.paused_until.is_some_and(|until| now < until)
     }
 }

@@ -8,6 +8,7 @@ use super::Timestamp;
 use super::config::{MeasureName, TargetConfig};
 use super::event::{Rival, SourceFault, WriteOutcome};
 use super::problem::Problem;
+use super::rival::Contest;
 use super::source::SourceName;
 use super::spec::{ScalingMetric, Semantics};
 use super::target::{PodCounts, TargetId};
@@ -207,6 +208,8 @@ pub enum Reason {
     SignalStarting,
     /// Nothing was heard for too long; replicas stay.
     SignalLost,
+    /// Nothing was heard for as long as `on-missing` says: the replicas that it orders.
+    OnMissing,
     /// The missing part of the signal may demand what runs now.
     SignalPartial,
     /// Too little of the stable window is covered, or too few samples ask for less.
@@ -231,6 +234,8 @@ pub enum Reason {
     Paused,
     /// Another autoscaler works on this target.
     Rival,
+    /// A field manager takes our writes back: nothing is lowered, and raising has pauses.
+    Contested,
     /// Another autoscaler takes its number from podswell: it writes, podswell answers.
     Followed,
     /// Somebody wrote 0 replicas where at least one is the rule: a pause until somebody writes ≥ 1.
@@ -254,6 +259,7 @@ impl Reason {
             Self::MaxScale => "MaxScale",
             Self::SignalStarting => "SignalStarting",
             Self::SignalLost => "SignalLost",
+            Self::OnMissing => "OnMissing",
             Self::SignalPartial => "SignalPartial",
             Self::NotEnoughData => "NotEnoughData",
             Self::WakePathLost => "WakePathLost",
@@ -266,6 +272,7 @@ impl Reason {
             Self::ObserveOnly => "ObserveOnly",
             Self::Paused => "Paused",
             Self::Rival => "Rival",
+            Self::Contested => "Contested",
             Self::Followed => "Followed",
             Self::ManualZero => "ManualZero",
         }
@@ -407,6 +414,8 @@ pub struct TargetStatus {
     pub pods: PodCounts,
     /// Other autoscalers on the same target.
     pub rivals: Arc<Vec<Rival>>,
+    /// Who takes our writes back, if somebody does.
+    pub contest: Option<Contest>,
     /// The newest full decision; `None` before the first tick.
     pub decision: Option<Arc<Decision>>,
     /// The last write that was tried.

@@ -47,6 +47,8 @@ pub fn settings(config: &TargetConfig) -> Vec<Setting> {
         ("drain-time", go_duration(drain_time)),
     ]
     .into_iter()
+    .chain(config.paused_until.map(|until| ("paused-until", until.to_string())))
+    .chain(config.on_missing.map(|order| ("on-missing", order.to_string())))
     .map(|(name, value)| Setting { name, value, from: provenance(config, name) })
     .collect()
 }
@@ -120,10 +122,17 @@ fn tenths(value: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Timestamp;
+    use crate::core::on_missing::OnMissing;
 
     #[test]
     fn every_setting_is_a_key_and_knows_its_origin() {
-        for setting in settings(&TargetConfig::default()) {
+        let all = TargetConfig {
+            paused_until: Some(Timestamp::UNIX_EPOCH),
+            on_missing: OnMissing::parse("3 after 5m").unwrap(),
+            ..TargetConfig::default()
+        };
+        for setting in settings(&all) {
             let key = KEYS.iter().find(|key| key.name == setting.name);
             let index = key.map(super::super::keys::Key::index);
             assert!(index.is_some(), "{} is not in the table", setting.name);

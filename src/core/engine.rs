@@ -118,6 +118,14 @@ impl Engine {
                 self.written(now, &target, replicas, outcome);
             }
             Event::RivalsObserved { target, rivals } => self.rivals(now, &target, rivals),
+            Event::ForeignWrite { target, manager, replicas } => {
+                let workload = self.workload_mut(&target);
+                let heard = workload.and_then(|of| of.foreign_write(now, &manager, replicas));
+                if let Some((reason, note)) = heard {
+                    let notice = Notice { at: now, reason, note };
+                    self.actions.push_back(Action::Announce { target, notice });
+                }
+            }
             Event::LeadershipChanged { leader } => self.lead(leader),
             Event::Restored { snapshot, age } => {
                 self.restoring = Some(Box::new(Restoring::new(now, snapshot, age)));
@@ -497,7 +505,10 @@ fn transitions(
         workload.measures_mut().zip(after.observations()).filter_map(|(measure, (name, seen))| {
             signal_transition(now, measure, name, seen, after.semantics)
         });
-    panic.into_iter().chain(signals).collect()
+    let mut notices: Vec<Notice> = panic.into_iter().chain(signals).collect();
+    let peace = workload.forget_reverts(now);
+    notices.extend(peace.map(|(reason, note)| Notice { at: now, reason, note }));
+    notices
 }
 
 /// Panic that begins with a start or with somebody else's write is a hold that nobody has to hear of.

@@ -229,6 +229,15 @@ pub enum Event {
         /// How long ago it was written, by the wall clock, ≥ 0.
         age: Duration,
     },
+    /// Somebody else than podswell changed `spec.replicas`; follows the observation of that value.
+    ForeignWrite {
+        /// The target.
+        target: TargetId,
+        /// The field manager that owns the value; `unknown` where the object does not say.
+        manager: Arc<str>,
+        /// What it wrote, ≥ 0.
+        replicas: i32,
+    },
     /// Whether this process may write (holder of the lease, caches synced).
     LeadershipChanged {
         /// True: decisions are written from now on.

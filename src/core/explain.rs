@@ -10,6 +10,7 @@ use super::effective::{duration, number, provenance};
 use super::event::WriteOutcome;
 use super::policy::{Consent, Mode};
 use super::problem::{Problem, ProblemCode};
+use super::rival::Contest;
 use super::spec::{ScalerSpec, ScalingMetric};
 
 /// How many problems are shown before the rest is only counted.
@@ -47,7 +48,7 @@ pub fn needs_attention(status: &TargetStatus) -> bool {
             .any(|(_, seen)| matches!(seen.signal, SignalState::Partial | SignalState::Lost))
             || matches!(
                 decision.reason,
-                Reason::SignalLost | Reason::WakePathLost | Reason::NoSource
+                Reason::SignalLost | Reason::OnMissing | Reason::WakePathLost | Reason::NoSource
             )
             || matches!(decision.gate, Some(Reason::Rival | Reason::ManualZero))
     });
@@ -56,6 +57,7 @@ pub fn needs_attention(status: &TargetStatus) -> bool {
     });
     troubled
         || write_failed
+        || status.contest.is_some()
         || status.rivals.iter().any(|rival| !rival.follows)
         || status.all_problems().any(|problem| !is_remark(problem.code))
 }
@@ -372,6 +374,13 @@ fn not_written(status: &TargetStatus, gate: Reason) -> String {
             printable(&rival.name),
             if follows { "writes what podswell answers" } else { "scales this target too" }
         ),
+        (Reason::Contested, _) => status.contest.as_ref().map_or_else(
+            || gate.meaning().to_owned(),
+            contested,
+        ),
+        (Reason::Paused, _) if status.config.mode.allows(0, 1) && status.config.mode.allows(1, 0) => {
+            format!("nothing is written: {}", pause_words(status))
+        }
         (Reason::ObserveOnly, _) if status.config.consent == Consent::Observed => {
             "nothing is written: the Deployment lacks autoscaling.knative.dev/class: kpa.podswell.dev"
                 .to_owned()
@@ -391,10 +400,38 @@ fn mode_words(status: &TargetStatus, mode: Mode) -> String {
     format!("mode {} from {}", mode.as_str(), provenance(&status.config, "mode").as_str())
 }
 
+fn pause_words(status: &TargetStatus) -> String {
+    let until = status.config.paused_until.map_or_else(String::new, |until| until.to_string());
+    let from = provenance(&status.config, "paused-until").as_str();
+    format!("paused until {until} by {from}")
+}
+
+fn contested(contest: &Contest) -> String {
+    format!(
+        "not written: {} took the replicas back {} times, last at {}",
+        printable(&contest.manager),
+        contest.reverts,
+        clock(contest.last)
+    )
+}
+
 /// What would have to happen for decisions to be written again.
 fn gate_opens(status: &TargetStatus, decision: &Decision, gate: Reason) -> String {
+    let pause = status.config.paused_until.filter(|until| *until > decision.at);
     match gate {
-        Reason::Rival => "resumes by itself when the other autoscaler is gone".to_owned(),
+        Reason::Paused if pause.is_some() && status.config.mode == Mode::Apply => {
+            let until = pause.map_or_else(String::new, clock);
+            format!("resumes by itself at {until}")
+        }
+        Reason::Contested => {
+            let Some(contest) = &status.contest else { return gate.meaning().to_owned() };
+            let hint = contest.hint(&status.target);
+            if decision.bounded > status.replicas {
+                format!("{} is tried at {}; {hint}", decision.bounded, clock(contest.raise_at))
+            } else {
+                format!("lowers if nobody does so until {}; {hint}", contest.over_at())
+            }
+        }
         Reason::Followed => "the other autoscaler asks for it and writes it".to_owned(),
         Reason::ManualZero => "resumes when somebody sets at least 1 replica".to_owned(),
         _ if decision.bounded == status.replicas => "nothing would be written now".to_owned(),
@@ -422,6 +459,9 @@ fn next(status: &TargetStatus, decision: &Decision, now: Timestamp) -> String {
                 .map(|fault| format!(" (the source says {})", fault.as_str()))
                 .unwrap_or_default()
         ),
+        Reason::OnMissing => {
+            format!("stays at {} until samples arrive again", decision.bounded)
+        }
         Reason::SignalPartial => {
             format!("can fall when the missing endpoints ({}) answer or are gone", seen.missing)
         }
@@ -533,6 +573,7 @@ impl Reason {
             Self::MaxScale => "max-scale allows no more",
             Self::SignalStarting => "nothing was heard yet; replicas stay",
             Self::SignalLost => "nothing was heard for too long; replicas stay",
+            Self::OnMissing => "nothing was heard for so long that on-missing orders this",
             Self::SignalPartial => "what the missing endpoints may carry could need what runs now",
             Self::NotEnoughData => "too little was seen to lower",
             Self::WakePathLost => "at zero and deaf: one replica, to be safe",
@@ -545,13 +586,16 @@ impl Reason {
             Self::ObserveOnly => "decided, but not written",
             Self::Paused => "writing is paused",
             Self::Rival => "another autoscaler works on this target; replicas are its business",
+            Self::Contested => {
+                "somebody takes the replicas back: nothing is lowered, raising has pauses"
+            }
             Self::Followed => "another autoscaler writes what podswell answers",
             Self::ManualZero => "somebody set 0 replicas by hand; that is respected",
         }
     }
 
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Steady,
         Self::StableDemand,
         Self::PanicDemand,
@@ -565,6 +609,7 @@ impl Reason {
         Self::MaxScale,
         Self::SignalStarting,
         Self::SignalLost,
+        Self::OnMissing,
         Self::SignalPartial,
         Self::NotEnoughData,
         Self::WakePathLost,
@@ -577,6 +622,7 @@ impl Reason {
         Self::ObserveOnly,
         Self::Paused,
         Self::Rival,
+        Self::Contested,
         Self::Followed,
         Self::ManualZero,
     ];

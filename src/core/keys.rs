@@ -51,6 +51,8 @@ pub enum Kind {
     Bool,
     /// One of a few words, or a name.
     Word,
+    /// A moment, in RFC 3339.
+    Time,
     /// Items, comma separated.
     List,
     /// A small JSON object.
@@ -67,6 +69,7 @@ impl Kind {
             Self::Duration => "duration",
             Self::Bool => "bool",
             Self::Word => "word",
+            Self::Time => "time",
             Self::List => "list",
             Self::Json => "JSON",
         }
@@ -223,6 +226,14 @@ keys! {
     MODE = "mode", Podswell, [], Level::Namespace, Word {
         "`apply`, `paused-up`, `paused-down`, `paused`, `observe`", "`apply`; `observe` on objects that Knative owns", PODSWELL,
         "What podswell may do with its decisions. The strictest of `--mode`, the namespace, the workload and the freeze of the ConfigMap `podswell` wins; a value that is none of these counts as `observe`."
+    }
+    PAUSED_UNTIL = "paused-until", Podswell, [], Level::Namespace, Time {
+        "RFC 3339 with an offset, for example `2026-09-01T12:00:00Z`", "none", PODSWELL,
+        "A pause with an end: nothing is written until then, and it resumes by itself. Of the namespace's and the workload's the later one counts, and a stricter mode still holds. A value that is no time does not pause for ever: nothing is lowered until it is corrected (as `paused-down`), raising goes on."
+    }
+    ON_MISSING = "on-missing", Podswell, [], Level::Annotation, Word {
+        "`hold`; `N after D`; `at least N after D`; N ≥ 1, D in 10s ..= 24h", "`hold`", PODSWELL,
+        "What happens when nothing is heard of the load. `hold`: replicas stay. `3 after 5m`: after 5 minutes without a sample exactly 3 replicas, **fewer than now, too, because this says so**; min-scale and max-scale still hold. `at least 3 after 5m` only raises. The order is carried out once in each loss; what somebody sets after that stands."
     }
     COMPAT = "compat", Podswell, [], Level::Annotation, Word {
         "`knative`, `default`", "`--compat`", PODSWELL,

@@ -448,6 +448,8 @@ pub(crate) struct Verdict {
     count: usize,
     /// Why a measure is not heard, if one is not.
     pub(crate) unheard: Option<Reason>,
+    /// For how long nothing at all was heard, if the signal of every measure is lost.
+    pub(crate) silence: Option<Duration>,
     records: Vec<MeasureRecord>,
 }
 
@@ -467,6 +469,9 @@ impl Verdict {
                 wins: false,
             });
         }
+        let lost = next.observation.signal == SignalState::Lost;
+        let silence = lost.then_some(next.observation.age);
+        self.silence = if self.count == 0 { silence } else { self.silence.min(silence) };
         if !next.is_heard() && self.unheard.is_none() {
             self.unheard = Some(next.outcome.reason);
         }

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod lease;
 mod measure;
 pub mod number;
+pub mod on_missing;
 mod point;
 mod points;
 pub mod policy;

@@ -18,6 +18,7 @@ use super::defaults::{ClusterDefaults, TARGET_MIN};
 use super::duration::GoDuration;
 use super::keys::{self, Group, KEYS, Key};
 use super::number;
+use super::on_missing::OnMissing;
 use super::policy::Mode;
 use super::problem::{Problem, ProblemCode};
 use super::source::{SourceFacts, SourceName, Wiring};
@@ -115,7 +116,11 @@ pub fn resolve(inputs: &Inputs<'_>) -> Option<Resolved> {
         annotations::read(inputs.annotations, inputs.template_annotations, inputs.defaults);
     let mut forced = BTreeMap::new();
     let consent = authority::consent(inputs, &mut read);
-    let (mode, mode_from) = authority::mode(inputs, &mut read);
+    let pause = authority::pause(inputs, &mut read);
+    if let Some((_, from)) = pause.until {
+        forced.insert(keys::PAUSED_UNTIL.index(), from);
+    }
+    let (mode, mode_from) = authority::mode(inputs, &mut read, &pause);
     forced.insert(keys::MODE.index(), mode_from);
 
     let wishes = measures::read(&mut read);
@@ -157,6 +162,8 @@ pub fn resolve(inputs: &Inputs<'_>) -> Option<Resolved> {
     let config = TargetConfig {
         consent,
         mode,
+        paused_until: pause.until.map(|(until, _)| until),
+        on_missing: read.get(&keys::ON_MISSING).and_then(|text| OnMissing::parse(text).ok()?),
         semantics,
         measure: first.name,
         spec: first.spec,

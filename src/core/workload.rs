@@ -1,6 +1,8 @@
 //! One target inside the engine: what was observed of it, its measures, and one evaluation from samples to
 //! the replicas it should have.
 
+mod people;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use super::event::{Rival, Sample, SourceFault};
 use super::measure::{Around, Measure, Verdict};
 use super::policy::{Consent, Mode};
 use super::problem::{Problem, ProblemCode};
-use super::rival;
+use super::rival::{self, Writers};
 use super::snapshot::{Fate, SavedWindow};
 use super::spec::{ScalingMetric, Semantics};
 use super::target::{PodCounts, TargetId};
@@ -59,6 +61,14 @@ pub(crate) struct Workload {
     pub(crate) retry_at: Option<Timestamp>,
     pub(crate) last_write: Option<WriteRecord>,
     manual_zero: bool,
+    /// What we wrote and nobody has changed since.
+    stored: Option<i32>,
+    /// Boxed because few targets have somebody who takes writes back.
+    writers: Option<Box<Writers>>,
+    /// Whether a pause with an end goes on.
+    paused: bool,
+    /// Whether the order for a lost signal was carried out in this loss.
+    order_done: bool,
     pub(crate) decision: Option<Arc<Decision>>,
     problems: Vec<Problem>,
     pub(crate) next_tick: Timestamp,
@@ -93,6 +103,10 @@ impl Workload {
             retry_at: None,
             last_write: None,
             manual_zero: false,
+            stored: None,
+            writers: None,
+            paused: false,
+            order_done: false,
             decision: None,
             problems: Vec::new(),
             next_tick,
@@ -114,6 +128,10 @@ impl Workload {
         (self.first, self.further) = make_measures(now, &self.config, known);
         if self.zero.is_none() {
             return;
+        }
+        if resumes {
+            // Whoever paused and resumes it has looked after those who took writes back.
+            self.writers = None;
         }
         let replicas = self.replicas;
         self.each(|measure, view| match measure.decider_mut() {
@@ -267,6 +285,7 @@ impl Workload {
     /// One full evaluation. `may_wake` says whether the engine's budget of woken targets allows one more.
     pub(crate) fn tick(&mut self, now: Timestamp, may_wake: bool) -> Option<Decision> {
         self.zero.as_ref()?;
+        self.watch_pause(now);
         let around = self.around(now, may_wake);
         let several = !self.further.is_empty();
         let (mut verdict, mut problems) = (Verdict::default(), Vec::new());
@@ -336,7 +355,8 @@ impl Workload {
         let mut winner = verdict.winner.take()?;
         let spec = config.measures().nth(verdict.winner_at())?.spec;
         let stages = std::mem::take(&mut winner.outcome.stages);
-        let settled = self.settle(now, &winner.outcome, verdict.unheard, stages)?;
+        let (unheard, silence) = (verdict.unheard, verdict.silence);
+        let settled = self.settle(now, &winner.outcome, unheard, silence, stages)?;
         let mut reason = settled.reason;
         if reason == Reason::StableDemand && settled.pods == self.replicas {
             reason = Reason::Steady;
@@ -358,18 +378,19 @@ impl Workload {
             replicas: self.replicas,
             excess_burst_capacity: winner.outcome.excess_burst_capacity,
             reason,
-            gate: self.gate(settled.pods),
+            gate: self.gate(now, settled.pods),
             measures: verdict.into_records(),
         })
     }
 
     /// From what is desired to the replicas to have; `unheard` is why a measure is not heard, if one is
-    /// not.
+    /// not, `silence` for how long nothing at all was heard.
     fn settle(
         &mut self,
         now: Timestamp,
         outcome: &Outcome,
         unheard: Option<Reason>,
+        silence: Option<Duration>,
         mut stages: Vec<StageRecord>,
     ) -> Option<Settled> {
         let config = self.config.clone();
@@ -379,12 +400,18 @@ impl Workload {
             format!("nothing is lowered without data: keeps {wanted}")
         });
         let kept = wanted != outcome.desired;
+        let ordered = self.ordered(silence, wanted, &mut stages);
         let decided = unheard.filter(|_| kept).unwrap_or(outcome.reason);
+        let decided = ordered.map_or(decided, |_| Reason::OnMissing);
+        let wanted = ordered.unwrap_or(wanted);
         let bounded =
             bounds::apply(&config.spec, config.bounds, config.semantics, initialised, wanted);
         stages.extend(bounded.stages);
         let mut settled =
             Settled { pods: bounded.pods, reason: bounded.reason.unwrap_or(decided), stages };
+        if ordered.is_some() {
+            self.note_order(now, settled.pods);
+        }
         if settled.pods < 0 {
             settled.pods = self.replicas;
             return Some(settled);
@@ -453,7 +480,7 @@ impl Workload {
     }
 
     /// Why `pods` must not be written, if it must not.
-    fn gate(&self, pods: i32) -> Option<Reason> {
+    fn gate(&self, now: Timestamp, pods: i32) -> Option<Reason> {
         let config = &self.config;
         if config.consent == Consent::Answered {
             Some(Reason::Followed)
@@ -465,8 +492,11 @@ impl Workload {
             Some(Reason::ManualZero)
         } else if pods != self.replicas && !config.mode.allows(self.replicas, pods)
             || config.mode == Mode::Paused
+            || config.is_paused_at(now)
         {
             Some(Reason::Paused)
+        } else if self.writers.as_ref().is_some_and(|of| of.forbid(now, self.replicas, pods)) {
+            Some(Reason::Contested)
         } else {
             None
         }
@@ -489,6 +519,7 @@ impl Workload {
         for slot in self.own_writes.iter_mut().skip(age) {
             *slot = None;
         }
+        self.stored = Some(replicas);
         true
     }
 
@@ -503,6 +534,7 @@ impl Workload {
     /// now on counts as somebody else's.
     pub(crate) fn forget_wishes(&mut self) {
         self.pending = None;
+        self.stored = None;
         self.own_writes = [None; OWN_WRITES];
     }
 
@@ -532,6 +564,7 @@ impl Workload {
             replicas: self.replicas,
             pods: self.pods,
             rivals: self.rivals.clone(),
+            contest: self.writers.as_ref().and_then(|of| of.contest()).cloned(),
             decision: self.decision.clone(),
             last_write: self.last_write.clone(),
             problems: self.problems.clone(),

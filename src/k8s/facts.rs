@@ -14,10 +14,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    ManagedFieldsEntry, ObjectMeta, OwnerReference,
+};
 use kube::core::PartialObjectMeta;
 
-use super::scaled_object;
+use super::{FIELD_MANAGER, scaled_object};
 use crate::core::target::TargetId;
 
 /// The groups of annotations that somebody here reads; all others are dropped on arrival.
@@ -64,6 +66,8 @@ pub struct DeploymentFacts {
     pub resource_version: Arc<str>,
     /// `spec.replicas`, ≥ 0; absent counts as 1.
     pub replicas: i32,
+    /// The field manager that owns `spec.replicas`; of several the newest.
+    pub writer: Option<Arc<str>>,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Whether a Knative object owns it.
@@ -157,6 +161,7 @@ pub(super) fn deployment(object: Deployment) -> Option<DeploymentFacts> {
         uid: metadata.uid.as_deref()?.into(),
         resource_version: metadata.resource_version.as_deref()?.into(),
         replicas: spec.replicas.unwrap_or(1).max(0),
+        writer: writer(&metadata),
         deleting: metadata.deletion_timestamp.is_some(),
         owned_by_knative: metadata.owner_references.iter().flatten().any(is_knative),
         progress_deadline: spec
@@ -235,6 +240,27 @@ pub(super) fn config_map(object: ConfigMap) -> Option<ConfigMapFacts> {
         name: object.metadata.name.as_deref()?.into(),
         data: object.data.unwrap_or_default(),
     })
+}
+
+/// The entries of `managedFields` whose manager owns `spec.replicas`.
+pub(crate) fn owners_of_replicas(
+    metadata: &ObjectMeta,
+) -> impl Iterator<Item = &ManagedFieldsEntry> {
+    let entries = metadata.managed_fields.iter().flatten();
+    entries.filter(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.is_some_and(|fields| fields.pointer("/f:spec/f:replicas").is_some())
+    })
+}
+
+/// Who wrote `spec.replicas` last. Stamps are whole seconds; of two in the same one the stranger counts,
+/// because our own write would have taken the field from him.
+fn writer(metadata: &ObjectMeta) -> Option<Arc<str>> {
+    let newest = owners_of_replicas(metadata).max_by_key(|entry| {
+        let at = entry.time.as_ref().map(|time| time.0);
+        (at, entry.manager.as_deref() != Some(FIELD_MANAGER))
+    });
+    newest?.manager.as_deref().map(Arc::from)
 }
 
 fn relevant(annotations: Option<BTreeMap<String, String>>) -> Annotations {
@@ -317,6 +343,37 @@ mod tests {
         );
         assert_eq!(facts.template_annotations.keys().collect::<Vec<_>>(), ["prometheus.io/port"]);
         assert!(!facts.owned_by_knative && !facts.deleting);
+    }
+
+    #[test]
+    fn the_newest_owner_of_replicas_is_their_writer() {
+        let entry = |manager: &str, second: u32, fields: Value| {
+            json!({"manager": manager, "operation": "Update", "apiVersion": "apps/v1",
+                "time": format!("2026-01-01T00:00:{second:02}Z"),
+                "fieldsType": "FieldsV1", "fieldsV1": fields})
+        };
+        let replicas = || json!({"f:spec": {"f:replicas": {}}});
+        let other = || json!({"f:spec": {"f:template": {}}});
+        for (entries, want) in [
+            (json!(null), None),
+            (json!([entry("kubectl", 1, other())]), None),
+            (json!([entry("kubectl", 1, replicas())]), Some("kubectl")),
+            (json!([entry("a", 1, replicas()), entry("b", 2, replicas())]), Some("b")),
+            (json!([entry("a", 2, replicas()), entry("b", 1, replicas())]), Some("a")),
+            (json!([entry("a", 1, replicas()), entry("podswell", 1, replicas())]), Some("a")),
+            (json!([entry("podswell", 1, replicas()), entry("a", 1, replicas())]), Some("a")),
+            (
+                json!([entry("a", 1, replicas()), entry("podswell", 2, replicas())]),
+                Some("podswell"),
+            ),
+        ] {
+            let facts = deployment(parse(json!({
+                "metadata": {"namespace": "a", "name": "b", "uid": "u", "resourceVersion": "1",
+                    "managedFields": entries},
+                "spec": {"selector": {}, "template": {}},
+            })));
+            assert_eq!(facts.unwrap().writer.as_deref(), want, "{entries}");
+        }
     }
 
     #[test]

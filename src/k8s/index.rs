@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::FIELD_MANAGER;
 use super::facts::{
     Annotations, DeploymentFacts, HpaFacts, NamespaceFacts, ObjectKey, OwnedPod, ReplicaSetFacts,
 };
@@ -69,6 +70,9 @@ pub struct Settings {
     pub problems: Vec<Problem>,
 }
 
+/// Stands for a field manager that the object does not name.
+const UNKNOWN_WRITER: &str = "unknown";
+
 pub(super) type Resolver = fn(&Inputs<'_>) -> Option<Resolved>;
 
 /// A Deployment and what became of its annotations.
@@ -116,6 +120,8 @@ pub struct Index {
     scaled_objects_of: BTreeMap<TargetId, BTreeSet<ScaledObjectId>>,
     changed_scaled_objects: BTreeSet<ScaledObjectId>,
     told: BTreeMap<TargetId, Told>,
+    /// Who set the replicas and to what, of targets whose last change was not ours.
+    foreign: BTreeMap<TargetId, (Arc<str>, i32)>,
     /// Changed in this period after they had been resolved in it already.
     waiting: BTreeSet<TargetId>,
     /// To be resolved now.
@@ -149,6 +155,7 @@ impl Index {
             scaled_objects_of: BTreeMap::new(),
             changed_scaled_objects: BTreeSet::new(),
             told: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             waiting: BTreeSet::new(),
             due: BTreeSet::new(),
             recent: BTreeSet::new(),
@@ -480,6 +487,14 @@ impl Index {
             }
             None => (watched, None, true),
         };
+        if old.is_some_and(|old| old.facts.replicas != facts.replicas) {
+            let name = facts.writer.clone().unwrap_or_else(|| Arc::from(UNKNOWN_WRITER));
+            if &*name == FIELD_MANAGER {
+                self.foreign.remove(&target);
+            } else {
+                self.foreign.insert(target.clone(), (name, facts.replicas));
+            }
+        }
         if old.is_none() {
             self.forget(&target);
             let owner = (target.namespace.clone(), facts.uid.clone());
@@ -495,6 +510,7 @@ impl Index {
         if let Some(old) = self.workloads.remove(target) {
             self.targets_of_uid.remove(&(target.namespace.clone(), old.facts.uid));
         }
+        self.foreign.remove(target);
         self.waiting.remove(target);
         self.due.remove(target);
         self.touched.insert(target.clone());
@@ -589,6 +605,10 @@ impl Index {
         let newly_created =
             target.trigger.is_none() && mem::take(&mut workload.newly_created) && old.is_none();
         say_difference(target, old, &new, newly_created, outputs);
+        if let Some((manager, replicas)) = self.foreign.remove(target) {
+            let target = target.clone();
+            outputs.push(Output::Tell(Event::ForeignWrite { target, manager, replicas }));
+        }
         self.told.insert(target.clone(), new);
     }
 }

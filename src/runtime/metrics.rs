@@ -498,6 +498,7 @@ impl Collector for Targets {
         }
         encode_measures(&mut encoder, &all)?;
         encode_problems(&mut encoder, &all)?;
+        encode_contests(&mut encoder, &all)?;
         encode_sample_counts(&mut encoder, &all)
     }
 }
@@ -576,6 +577,18 @@ fn measure_help(metric: ScalingMetric, part: &str) -> String {
         "target" => format!("{unit} that one pod should carry"),
         window => format!("{unit}, mean over the {window} window"),
     }
+}
+
+fn encode_contests(encoder: &mut DescriptorEncoder<'_>, all: &[Arc<TargetStatus>]) -> fmt::Result {
+    let help = "How often a field manager took writes back, while that holds lowering up";
+    let mut family = encoder.encode_descriptor("contested", help, None, MetricType::Gauge)?;
+    for status in all {
+        if let Some(contest) = &status.contest {
+            let labels = with_label(status, "manager", &contest.manager);
+            family.encode_family(&labels)?.encode_gauge(&i64::from(contest.reverts))?;
+        }
+    }
+    Ok(())
 }
 
 fn encode_gauges(

@@ -164,6 +164,7 @@ pub struct Summary {
     target: TargetRef,
     attention: bool,
     mode: &'static str,
+    paused_until: Option<String>,
     managed: bool,
     replicas: i32,
     ready: i32,
@@ -189,6 +190,11 @@ impl Summary {
             target: TargetRef::of(status),
             attention: explain::needs_attention(status),
             mode: status.config.mode.as_str(),
+            paused_until: status
+                .config
+                .paused_until
+                .filter(|until| decision.is_some_and(|decision| decision.at < *until))
+                .map(|until| until.to_string()),
             managed: status.config.consent == Consent::Managed,
             replicas: status.replicas,
             ready: status.pods.ready,
@@ -262,6 +268,7 @@ pub struct TargetBody {
     decision: Option<DecisionBody>,
     last_write: Option<WriteBody>,
     rivals: Vec<RivalBody>,
+    contest: Option<ContestBody>,
     problems: Vec<ProblemBody>,
     samples: SamplesBody,
 }
@@ -280,6 +287,17 @@ struct RivalBody {
     kind: String,
     name: String,
     follows: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ContestBody {
+    manager: String,
+    reverts: u32,
+    last: String,
+    raise_at: String,
+    over_at: String,
+    hint: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -603,6 +621,14 @@ impl TargetBody {
             decision: status.decision.as_deref().map(DecisionBody::of),
             last_write: status.last_write.as_ref().map(WriteBody::of),
             rivals: rivals.collect(),
+            contest: status.contest.as_ref().map(|contest| ContestBody {
+                manager: contest.manager.to_string(),
+                reverts: contest.reverts,
+                last: contest.last.to_string(),
+                raise_at: contest.raise_at.to_string(),
+                over_at: contest.over_at().to_string(),
+                hint: contest.hint(&status.target),
+            }),
             problems: status.all_problems().map(ProblemBody::of).collect(),
             samples: SamplesBody {
                 recorded: samples.recorded,

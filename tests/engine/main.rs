@@ -3,6 +3,7 @@
 
 mod handover;
 mod measures;
+mod people;
 mod properties;
 mod restart;
 mod review;

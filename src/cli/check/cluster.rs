@@ -29,7 +29,7 @@ use crate::core::explain::is_remark;
 use crate::core::policy::Consent;
 use crate::core::resolve::{Inputs, ProcessSettings, resolve};
 use crate::core::source::{SourceFacts, SourceName};
-use crate::k8s::{FIELD_MANAGER, scaled_object};
+use crate::k8s::{FIELD_MANAGER, facts, scaled_object};
 use crate::runtime::clock::{Clock, SystemClock, instant};
 use crate::runtime::config_reader::process_settings;
 use crate::sources::definition::{SourceDefinition, parse_all};
@@ -605,12 +605,8 @@ fn source_checks(
 /// The managers other than podswell that own `spec.replicas`. Writers of the scale subresource are people
 /// and autoscalers, who do not repeat themselves as manifests do.
 fn owners(object: &Deployment) -> Vec<String> {
-    let entries = object.metadata.managed_fields.iter().flatten();
-    let owning = entries.filter(|entry| {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        fields.is_some_and(|fields| fields.pointer("/f:spec/f:replicas").is_some())
-            && entry.subresource.as_deref() != Some("scale")
-    });
+    let owning = facts::owners_of_replicas(&object.metadata)
+        .filter(|entry| entry.subresource.as_deref() != Some("scale"));
     let names: BTreeSet<_> = owning.filter_map(|entry| entry.manager.clone()).collect();
     names.into_iter().filter(|name| name != FIELD_MANAGER).collect()
 }

@@ -10,11 +10,15 @@ use crate::core::defaults::ClusterDefaults;
 use crate::core::duration::GoDuration;
 use crate::core::keys::{self, KEYS, Key, Kind, Level};
 use crate::core::number;
+use crate::core::on_missing::OnMissing;
 use crate::core::problem::{Problem, ProblemCode};
 use crate::core::text::shown;
 
 /// How many problems of one target are kept; the last one then says how many are not shown.
 const MOST_PROBLEMS: usize = 32;
+
+/// What becomes of a pause whose end cannot be read.
+pub(crate) const NOTHING_LOWERED: &str = "nothing is lowered until it is corrected (paused-down)";
 
 /// The annotations of one workload after the strict reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +64,7 @@ impl Annotations {
         self.accepted.remove(&spelled);
         self.origins.remove(&key.index());
         let fallback = match key.level {
+            _ if *key == keys::PAUSED_UNTIL => NOTHING_LOWERED.to_owned(),
             _ if *key == keys::MODE => "nothing is written (observe)".to_owned(),
             _ if *key == keys::CLASS => "decisions are shown, but not written".to_owned(),
             Level::Both(default) => {
@@ -148,6 +153,7 @@ fn check_own_keys(annotations: &mut Annotations) {
         let valid = number::parse_i32(value).is_ok_and(|items| items >= 0);
         (!valid).then(|| format!("{} is not an integer in 0 ..= 2147483647", shown(value)))
     });
+    annotations.check(&keys::ON_MISSING, |value| OnMissing::parse(value).err());
     annotations.check(&keys::COMPAT, |value| {
         let known = matches!(value, "knative" | "default");
         (!known).then(|| format!("{} is neither knative nor default", shown(value)))
@@ -173,7 +179,7 @@ fn lint_values(annotations: &mut Annotations) {
             Kind::Duration => is_plain_duration(value).then_some("").ok_or_else(|| {
                 GoDuration::parse(value).map_or_else(|_| String::new(), |value| value.to_string())
             }),
-            Kind::Bool | Kind::Word | Kind::List | Kind::Json => Ok(""),
+            Kind::Bool | Kind::Word | Kind::Time | Kind::List | Kind::Json => Ok(""),
         };
         if let Err(plain) = plain {
             unusual.push(Problem {

@@ -4,6 +4,7 @@ use super::*;
 use crate::core::config::TargetConfig;
 use crate::core::decision::{PanicRecord, Stage, StageRecord, Trigger, Wants, WriteRecord};
 use crate::core::event::{Rival, SourceFault};
+use crate::core::rival::Contest;
 use crate::core::source::{PointConfig, Share};
 use crate::core::spec::{ScaleBounds, Semantics};
 use crate::core::target::{PodCounts, TargetId};
@@ -66,6 +67,7 @@ fn steady() -> TargetStatus {
         replicas: 6,
         pods: PodCounts { ready: 6, ..PodCounts::default() },
         rivals: Arc::default(),
+        contest: None,
         decision: Some(Arc::new(decision)),
         last_write: None,
         problems: Vec::new(),
@@ -288,6 +290,36 @@ fn paused() -> TargetStatus {
     )
 }
 
+fn contested(wanted: i32) -> TargetStatus {
+    let mut status = edit(
+        |_| {},
+        |decision| {
+            decision.bounded = wanted;
+            decision.reason = Reason::StableDemand;
+            decision.gate = Some(Reason::Contested);
+        },
+    );
+    status.contest = Some(Contest {
+        manager: "argocd-controller".into(),
+        reverts: 3,
+        last: at(0),
+        pause: Duration::from_secs(30),
+        raise_at: at(30),
+    });
+    status
+}
+
+fn paused_until() -> TargetStatus {
+    edit(
+        |config| config.paused_until = Some(at(3600)),
+        |decision| {
+            decision.bounded = 8;
+            decision.reason = Reason::StableDemand;
+            decision.gate = Some(Reason::Paused);
+        },
+    )
+}
+
 fn observed() -> TargetStatus {
     edit(
         |config| config.consent = Consent::Observed,
@@ -382,6 +414,9 @@ fn the_screen_of_each_state() {
         ("no_wake_path", no_wake_path()),
         ("rival", rival()),
         ("paused", paused()),
+        ("paused_until", paused_until()),
+        ("contested_raise", contested(8)),
+        ("contested_fall", contested(1)),
         ("observed", observed()),
         ("manual_zero", manual_zero()),
         ("compat", compat()),
@@ -406,6 +441,8 @@ fn attention_is_asked_for_where_somebody_must_look() {
         (false, no_wake_path()),
         (true, rival()),
         (false, paused()),
+        (false, paused_until()),
+        (true, contested(8)),
         (false, observed()),
         (true, manual_zero()),
         (false, max_scale()),

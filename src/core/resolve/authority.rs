@@ -1,7 +1,10 @@
 //! Who may write: consent from the class, and the strictest of all modes.
 
 use super::Inputs;
-use crate::core::annotations::{Annotations, CLASS_KPA, CLASS_PODSWELL, unknown_key};
+use crate::core::Timestamp;
+use crate::core::annotations::{
+    Annotations, CLASS_KPA, CLASS_PODSWELL, NOTHING_LOWERED, unknown_key,
+};
 use crate::core::config::Provenance;
 use crate::core::keys::{self, Group, Level};
 use crate::core::policy::{Consent, Mode};
@@ -31,9 +34,60 @@ pub(super) fn consent(inputs: &Inputs<'_>, read: &mut Annotations) -> Consent {
     if adopted { Consent::Managed } else { Consent::Observed }
 }
 
+/// A pause with an end, and where it comes from.
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    /// Its end: the later one of namespace and workload.
+    pub(super) until: Option<(Timestamp, Provenance)>,
+    /// Where an end stands that cannot be read.
+    unreadable: Option<Provenance>,
+}
+
+/// The pause with an end. One that cannot be read was meant to keep what runs, so nothing is lowered;
+/// but nobody meant to starve a workload for ever by a slip of the pen, so raising goes on.
+pub(super) fn pause(inputs: &Inputs<'_>, read: &mut Annotations) -> Pause {
+    let mut pause = Pause::default();
+    let key = keys::PAUSED_UNTIL.annotation();
+    if let Some(text) = inputs.namespace_annotations.get(&key) {
+        if let Ok(until) = text.trim().parse() {
+            pause.until = Some((until, Provenance::Namespace));
+        } else {
+            pause.unreadable = Some(Provenance::Namespace);
+            read.report(Problem {
+                code: ProblemCode::InvalidAnnotation,
+                key,
+                why: format!("on the namespace: {}", not_a_time(&shown(text))),
+                fallback: NOTHING_LOWERED.to_owned(),
+            });
+        }
+    }
+    let from = read.origins.get(&keys::PAUSED_UNTIL.index()).copied().unwrap_or_default();
+    match read.get(&keys::PAUSED_UNTIL).map(|text| (text.trim().parse(), shown(text))) {
+        Some((Ok(until), _)) => {
+            let longer = pause.until.is_none_or(|(other, _)| until >= other);
+            pause.until = if longer { Some((until, from)) } else { pause.until };
+        }
+        Some((Err::<Timestamp, _>(_), text)) => {
+            read.refuse(&keys::PAUSED_UNTIL, not_a_time(&text));
+            pause.unreadable = Some(from);
+        }
+        None => {}
+    }
+    pause
+}
+
+fn not_a_time(text: &str) -> String {
+    format!("{text} is not a time like 2026-09-01T12:00:00Z")
+}
+
 /// The strictest mode and where it comes from.
-pub(super) fn mode(inputs: &Inputs<'_>, read: &mut Annotations) -> (Mode, Provenance) {
+pub(super) fn mode(
+    inputs: &Inputs<'_>,
+    read: &mut Annotations,
+    pause: &Pause,
+) -> (Mode, Provenance) {
     let mut candidates = vec![(inputs.process.mode, Provenance::Flag)];
+    candidates.extend(pause.unreadable.map(|from| (Mode::PausedDown, from)));
     if inputs.process.freeze {
         candidates.push((Mode::Paused, Provenance::ConfigMap));
     }

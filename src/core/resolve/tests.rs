@@ -212,6 +212,53 @@ fn the_strictest_mode_wins() {
 }
 
 #[test]
+fn the_later_end_of_a_pause_counts() {
+    const UNTIL: &str = "podswell.dev/paused-until";
+    let (early, late) = ("2026-09-01T12:00:00Z", "2026-09-01T14:30:00+02:00");
+    let instant = |text: &str| Some(text.parse::<crate::core::Timestamp>().unwrap());
+    for (namespace, workload, until, from, mode) in [
+        ("", "", None, From::Default, Mode::Apply),
+        ("", early, instant(early), From::Annotation, Mode::Apply),
+        (early, "", instant(early), From::Namespace, Mode::Apply),
+        (early, late, instant(late), From::Annotation, Mode::Apply),
+        (late, early, instant(late), From::Namespace, Mode::Apply),
+        ("", "2026-09-01T12:00Z", instant(early), From::Annotation, Mode::Apply),
+        ("", "tomorrow", None, From::Default, Mode::PausedDown),
+        ("2026-09-01", "", None, From::Default, Mode::PausedDown),
+        ("soon", early, instant(early), From::Annotation, Mode::PausedDown),
+    ] {
+        let mut world = default_world();
+        let mut annotations = map(&[OURS]);
+        for (place, text) in [(&mut world.namespace, namespace), (&mut annotations, workload)] {
+            if !text.is_empty() {
+                place.insert(UNTIL.to_owned(), text.to_owned());
+            }
+        }
+        let config = world.resolve_map(&annotations).unwrap().config;
+        let seen = (config.paused_until, origin(&config, &keys::PAUSED_UNTIL), config.mode);
+        assert_eq!(seen, (until, from, mode), "{namespace} {workload}");
+        assert_eq!(complaints(&config).len(), usize::from(mode != Mode::Apply));
+    }
+    let config = default_world().config(&[OURS, (UNTIL, "tomorrow")]);
+    assert_eq!(
+        complaints(&config),
+        ["InvalidAnnotation podswell.dev/paused-until: \"tomorrow\" is not a time like \
+         2026-09-01T12:00:00Z; nothing is lowered until it is corrected (paused-down)"]
+    );
+}
+
+#[test]
+fn orders_for_a_lost_signal_are_read() {
+    const KEY: &str = "podswell.dev/on-missing";
+    let order = default_world().config(&[OURS, (KEY, "at least 3 after 5m")]).on_missing.unwrap();
+    assert_eq!((order.replicas, order.at_least, order.after.as_secs()), (3, true, 300));
+    for (text, complains) in [("hold", 0), ("3 after never", 1), ("0 after 5m", 1)] {
+        let config = default_world().config(&[OURS, (KEY, text)]);
+        assert_eq!((config.on_missing, complaints(&config).len()), (None, complains), "{text}");
+    }
+}
+
+#[test]
 fn odd_modes_and_namespace_keys_are_reported() {
     let namespace = plain(&[
         ("podswell.dev/mode", "off"),

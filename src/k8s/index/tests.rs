@@ -22,6 +22,7 @@ fn deployment(namespace: &str, name: &str, version: &str) -> DeploymentFacts {
         uid: format!("{namespace}-{name}").into(),
         resource_version: version.into(),
         replicas: 1,
+        writer: Some("podswell".into()),
         deleting: false,
         owned_by_knative: false,
         progress_deadline: Some(Duration::from_secs(600)),
@@ -88,6 +89,9 @@ fn line(output: &Output) -> String {
                 .map(|rival| format!("{} {}{}", rival.kind, rival.name, follows(rival)))
                 .collect();
             format!("{target} rivals {names:?}")
+        }
+        Output::Tell(Event::ForeignWrite { target, manager, replicas }) => {
+            format!("{target} set to {replicas} by {manager}")
         }
         Output::Tell(other) => format!("unexpected {other:?}"),
         Output::Enrol { target, enrolled, uid } => {
@@ -164,6 +168,38 @@ fn any_order_of_arrival_gives_the_same_join() {
             "{order:?}"
         );
     }
+}
+
+#[test]
+fn a_write_of_somebody_else_is_told_with_its_manager() {
+    let write = |version: &str, replicas, writer: Option<&str>| DeploymentFacts {
+        replicas,
+        writer: writer.map(Arc::from),
+        ..deployment("a", "web", version)
+    };
+    let mut index = settled();
+    let said = |index: &mut Index| {
+        let mut lines = lines(index);
+        lines.retain(|line| !line.contains("enrolled"));
+        lines
+    };
+    index.apply_deployment(write("2", 5, Some("podswell")));
+    assert_eq!(said(&mut index), ["a/web replicas 5 @2"]);
+    index.apply_deployment(write("3", 2, Some("argocd-controller")));
+    assert_eq!(said(&mut index), ["a/web replicas 2 @3", "a/web set to 2 by argocd-controller"]);
+    index.apply_deployment(write("4", 2, Some("somebody-else")));
+    assert_eq!(said(&mut index), ["a/web replicas 2 @4"], "nothing changed");
+    // Ours and its revert between two looks: the revert is told all the same.
+    index.apply_deployment(write("5", 5, Some("podswell")));
+    index.apply_deployment(write("6", 2, Some("argocd-controller")));
+    assert_eq!(said(&mut index), ["a/web replicas 2 @6", "a/web set to 2 by argocd-controller"]);
+    index.reset_deployments(&Scope::Everywhere, vec![write("7", 3, None)]);
+    index.settle(10);
+    assert_eq!(said(&mut index), ["a/web replicas 3 @7", "a/web set to 3 by unknown"]);
+    // His, and then ours: ours stands.
+    index.apply_deployment(write("8", 4, Some("helm")));
+    index.apply_deployment(write("9", 5, Some("podswell")));
+    assert_eq!(said(&mut index), ["a/web replicas 5 @9"]);
 }
 
 fn scaled_object(name: &str, target: &str) -> ScaledObject {

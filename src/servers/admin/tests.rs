@@ -53,6 +53,7 @@ fn put_up(readers: &Readers, name: &str) {
         replicas: 3,
         pods: PodCounts { ready: 2, not_ready: 1, ..PodCounts::default() },
         rivals: Arc::default(),
+        contest: None,
         decision: Some(Arc::new(Decision { bounded: 3, ..Decision::default() })),
         last_write: None,
         problems: Vec::new(),
