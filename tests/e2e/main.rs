@@ -15,6 +15,7 @@ mod kubernetes;
 mod leadership;
 mod namespaces;
 mod queues;
+mod rivals;
 mod scaling;
 mod sources;
 mod tools;

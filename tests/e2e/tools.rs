@@ -10,7 +10,7 @@ use crate::support::binaries;
 use crate::support::controlplane::{ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
 
-const NAMESPACE: &str = "shop";
+pub(crate) const NAMESPACE: &str = "shop";
 const SYSTEM: &str = "podswell-system";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,7 +110,7 @@ async fn a_handed_over_field_outlives_its_manifest(plane: &ControlPlane) {
 }
 
 /// Runs the first step as `podswell gitops` prints it.
-async fn hand_over(plane: &ControlPlane, name: &str) {
+pub(crate) async fn hand_over(plane: &ControlPlane, name: &str) {
     let mut gitops = Command::new(env!("CARGO_BIN_EXE_podswell"));
     gitops.args(["gitops", "--for", "flux", name, "-n", NAMESPACE]);
     let recipe = String::from_utf8(gitops.output().expect("run podswell gitops").stdout);

@@ -62,7 +62,7 @@ fn who_takes_writes_back_three_times_is_named_and_not_fought() {
     assert_eq!((world.replicas, world.decision().gate), (10, Some(Reason::Contested)));
     assert!(world.decision().bounded < 10, "it would fall");
     // More load is served at once.
-    world.run(seconds(5), 1400.0);
+    world.run(seconds(15), 1400.0);
     assert_eq!(world.replicas, 20);
 }
 

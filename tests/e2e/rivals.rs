@@ -1,0 +1,274 @@
+//! Who else writes replicas, and people who pause: a tool that applies its manifest each second, KEDA's
+//! objects that come and go with KEDA itself, pauses with and without an end.
+
+use std::time::Duration;
+
+use jiff::ToSpan as _;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use podswell::runtime::clock::{Clock as _, SystemClock};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::controlplane::{ControlPlane, Options};
+use crate::support::deployment::{DeploymentRef, NewDeployment};
+use crate::support::load::{Level, Load, LoadOptions};
+use crate::support::node::{Node, NodeOptions};
+use crate::support::podswell::Podswell;
+use crate::support::wait::{always_for, until};
+use crate::tools::{self, NAMESPACE};
+
+/// How long a state may take to come: generous, the machine may be busy.
+const LIMIT: Duration = Duration::from_secs(180);
+/// Longer than the window of these workloads.
+const CALM: Duration = Duration::from_secs(10);
+/// Requests in flight that ask for five pods of seven each, with room on both sides.
+const FIVE_PODS: usize = 31;
+const INSTALL: &str = include_str!("../../deploy/install.yaml");
+const ARGO: &str = "argocd-controller";
+const PAUSED_UNTIL: &str = "podswell.dev/paused-until";
+const MODE: &str = "podswell.dev/mode";
+
+struct Scene {
+    plane: ControlPlane,
+    node: Node,
+    podswell: Podswell,
+}
+
+struct Workload<'a> {
+    scene: &'a Scene,
+    name: &'static str,
+    deployment: DeploymentRef,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_writers_are_named_and_people_have_the_last_word() {
+    let plane = ControlPlane::start(Options::default()).await;
+    let options = NodeOptions {
+        start_delay: Duration::from_millis(200),
+        termination: Duration::from_millis(200),
+        ..NodeOptions::default()
+    };
+    let node = Node::start(plane.client(), options);
+    plane.apply(INSTALL).await;
+    let kubeconfig = plane.kubeconfig_for_service_account("podswell-system", "podswell").await;
+    let podswell = Podswell::start(plane.folder(), &kubeconfig, &[]).await;
+    let scene = Scene { plane, node, podswell };
+    tokio::join!(
+        a_tool_that_takes_replicas_back(&scene),
+        scaled_objects_come_and_go_with_keda(&scene),
+        a_pause_ends_by_itself(&scene),
+        zero_by_hand_is_a_pause(&scene),
+    );
+}
+
+impl Scene {
+    async fn workload(&self, name: &'static str, replicas: i32) -> Workload<'_> {
+        let client = self.plane.client();
+        NewDeployment::new(NAMESPACE, name, replicas)
+            .annotation("autoscaling.knative.dev/class", "kpa.podswell.dev")
+            .annotation("autoscaling.knative.dev/target", "10")
+            .annotation("autoscaling.knative.dev/window", "6s")
+            .annotation(
+                "podswell.dev/scrape",
+                r#"{"port":8080,"path":"/metrics","inFlight":"app_requests_in_flight"}"#,
+            )
+            .create(&client)
+            .await;
+        let deployment = DeploymentRef::new(&client, NAMESPACE, name);
+        Workload { scene: self, name, deployment }
+    }
+}
+
+impl Workload<'_> {
+    fn load(&self, level: Level) -> Load {
+        Load::start(self.scene.node.table(), LoadOptions::new(NAMESPACE, self.name), level)
+    }
+
+    async fn replicas(&self) -> i32 {
+        self.deployment.replicas().await.unwrap_or(-1)
+    }
+
+    async fn reaches(&self, replicas: i32) {
+        let what = format!("{} has {replicas} replicas", self.name);
+        until(LIMIT, &what, |seen| *seen == replicas, || self.replicas()).await;
+    }
+
+    async fn stays(&self, replicas: i32, span: Duration) {
+        let what = format!("{} keeps {replicas} replicas", self.name);
+        always_for(span, &what, || async {
+            let seen = self.replicas().await;
+            let explain = || self.scene.podswell.explain(NAMESPACE, self.name);
+            if seen == replicas { Ok(()) } else { Err(format!("{seen}: {}", explain())) }
+        })
+        .await;
+    }
+
+    async fn status(&self) -> Value {
+        self.scene.podswell.target(NAMESPACE, self.name).await
+    }
+
+    async fn says(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let what = format!("{}: {what}", self.name);
+        until(LIMIT, &what, |status: &Value| wanted(status), || self.status()).await
+    }
+
+    async fn is_gated(&self, gate: &str) -> Value {
+        self.says(gate, |status| status["decision"]["gate"] == gate).await
+    }
+
+    async fn annotate(&self, key: &str, value: Option<&str>) {
+        self.deployment.annotate(key, value).await.expect("annotate");
+    }
+}
+
+/// Applies a manifest each second as Argo CD and Flux do, with these replicas or with none.
+struct Tool(CancellationToken);
+
+impl Tool {
+    fn start(scene: &Scene, name: &'static str, replicas: Option<i32>) -> Self {
+        let api: Api<Deployment> = Api::namespaced(scene.plane.client(), NAMESPACE);
+        let mut manifest = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": name, "labels": {"applied-by": "a-tool"}}, "spec": {},
+        });
+        if let Some(replicas) = replicas {
+            manifest["spec"]["replicas"] = replicas.into();
+        }
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            let parameters = PatchParams::apply(ARGO).force();
+            while !stopped.is_cancelled() {
+                // While the API server is busy an attempt may fail; the next one follows.
+                let _ = api.patch(name, &parameters, &Patch::Apply(&manifest)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        Self(stop)
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+async fn a_tool_that_takes_replicas_back(scene: &Scene) {
+    let workload = scene.workload("reverted", 2).await;
+    let tool = Tool::start(scene, "reverted", Some(2));
+    let load = workload.load(Level::Held(FIVE_PODS));
+    let status = workload.says("names the tool", |status| !status["contest"].is_null()).await;
+    assert_eq!(status["contest"]["manager"], ARGO, "{status}");
+    workload.is_gated("Contested").await;
+    let explained = scene.podswell.explain(NAMESPACE, "reverted");
+    for part in [ARGO, "podswell gitops --for argocd deploy/reverted -n shop"] {
+        assert!(explained.contains(part), "{explained}");
+    }
+    let metrics = scene.podswell.metrics().await;
+    let counted = metrics.lines().find(|line| line.starts_with("podswell_contested{"));
+    assert!(counted.is_some_and(|line| line.contains(ARGO)), "{counted:?}");
+    let events =
+        ["get", "events.events.k8s.io", "-n", NAMESPACE, "-o", "jsonpath={.items[*].note}"];
+    let heard = |notes: &String| notes.contains(ARGO) && notes.contains("podswell gitops");
+    until(LIMIT, "an Event names the tool", heard, || scene.plane.kubectl(&events)).await;
+
+    // The cure, as it is printed: the field changes hands, then the tool leaves it out.
+    drop(tool);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    tools::hand_over(&scene.plane, "reverted").await;
+    let _tool = Tool::start(scene, "reverted", None);
+    workload.reaches(5).await;
+    load.set(Level::Held(3));
+    workload.is_gated("Contested").await;
+    workload.stays(5, CALM).await;
+    // Whoever has mended it says so.
+    workload.annotate(MODE, Some("paused")).await;
+    workload.is_gated("Paused").await;
+    workload.annotate(MODE, None).await;
+    workload.reaches(1).await;
+}
+
+/// The least that makes the API server serve `ScaledObjects`.
+fn keda_crd() -> String {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "scaledobjects.keda.sh"},
+        "spec": {
+            "group": "keda.sh",
+            "scope": "Namespaced",
+            "names": {"plural": "scaledobjects", "singular": "scaledobject",
+                "kind": "ScaledObject", "listKind": "ScaledObjectList"},
+            "versions": [{
+                "name": "v1alpha1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object",
+                    "x-kubernetes-preserve-unknown-fields": true}},
+            }],
+        },
+    })
+    .to_string()
+}
+
+async fn scaled_objects_come_and_go_with_keda(scene: &Scene) {
+    let workload = scene.workload("keda", 1).await;
+    workload.says("decides", |status| status["decision"]["bounded"] == 1).await;
+    let ready = scene.podswell.log_tail(1 << 20);
+    assert!(!ready.contains("scaledobjects"), "a cluster without KEDA is nothing to log: {ready}");
+    scene.plane.apply(&keda_crd()).await;
+    let crd = "crd/scaledobjects.keda.sh";
+    scene.plane.kubectl(&["wait", "--for=condition=Established", crd, "--timeout=60s"]).await;
+    let object = json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+        "metadata": {"name": "by-cron", "namespace": NAMESPACE},
+        "spec": {"scaleTargetRef": {"name": "keda"}, "triggers": [{"type": "cron", "metadata": {}}]},
+    })
+    .to_string();
+    scene.plane.apply(&object).await;
+    let status = workload.is_gated("Rival").await;
+    assert_eq!(
+        status["rivals"],
+        json!([
+            {"kind": "ScaledObject", "name": "by-cron", "follows": false}
+        ])
+    );
+    scene.plane.kubectl(&["delete", "scaledobject", "by-cron", "-n", NAMESPACE]).await;
+    workload.says("is alone", |status| status["decision"]["gate"].is_null()).await;
+    scene.plane.apply(&object).await;
+    workload.is_gated("Rival").await;
+    // KEDA is taken away with all its objects.
+    scene.plane.kubectl(&["delete", crd]).await;
+    workload.says("is alone", |status| status["decision"]["gate"].is_null()).await;
+}
+
+async fn a_pause_ends_by_itself(scene: &Scene) {
+    let workload = scene.workload("later", 1).await;
+    let until = SystemClock::new().wall().checked_add(25.seconds()).expect("a time");
+    workload.annotate(PAUSED_UNTIL, Some(&until.to_string())).await;
+    workload.is_gated("Paused").await;
+    let _load = workload.load(Level::Held(FIVE_PODS));
+    workload.says("would want five", |status| status["decision"]["bounded"] == 5).await;
+    if SystemClock::new().wall() < until {
+        assert_eq!(workload.replicas().await, 1);
+        let explained = scene.podswell.explain(NAMESPACE, "later");
+        assert!(
+            SystemClock::new().wall() >= until || explained.contains("paused until"),
+            "{explained}"
+        );
+    }
+    workload.reaches(5).await;
+    assert!(SystemClock::new().wall() >= until, "not before its end");
+}
+
+async fn zero_by_hand_is_a_pause(scene: &Scene) {
+    let workload = scene.workload("zero", 2).await;
+    workload.says("decides", |status| status["decision"]["bounded"].is_number()).await;
+    workload.deployment.scale_to(0, "kubectl").await.expect("scale to zero");
+    workload.is_gated("ManualZero").await;
+    workload.stays(0, CALM).await;
+    workload.deployment.scale_to(1, "kubectl").await.expect("scale to one");
+    let _load = workload.load(Level::Held(FIVE_PODS));
+    workload.reaches(5).await;
+}
