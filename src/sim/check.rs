@@ -123,6 +123,7 @@ impl Checker {
             Event::ReplicasObserved { target, replicas, .. } => self.observed(target, *replicas),
             Event::PodsObserved { target, .. }
             | Event::SourceFailed { target, .. }
+            | Event::ForeignWrite { target, .. }
             | Event::RivalsObserved { target, .. } => self.unsettle(target),
             Event::Sampled { samples } => {
                 for sample in samples {

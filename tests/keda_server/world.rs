@@ -138,6 +138,7 @@ impl World {
                 uid: format!("uid-{name}").into(),
                 resource_version: version.to_string().into(),
                 replicas,
+                writer: None,
                 deleting: false,
                 owned_by_knative: false,
                 progress_deadline: None,

@@ -41,6 +41,7 @@ fn status() -> TargetStatus {
         replicas: 2,
         pods: PodCounts::default(),
         rivals: Arc::default(),
+        contest: None,
         decision: Some(Arc::new(decision)),
         last_write: None,
         problems: Vec::new(),
