@@ -147,6 +147,15 @@ impl TriggerMetadata {
         Ok(metadata)
     }
 
+    /// Reads the pairs as they stand in a ScaledObject. `None` if they do not parse, or if KEDA would take
+    /// a value that matters from the environment of the workload's container.
+    pub fn read_unresolved(pairs: &BTreeMap<String, String>) -> Option<Self> {
+        let from_env = |key: &String| {
+            key.strip_suffix(FROM_ENV).is_some_and(|name| !KEDA_KEYS.contains(&name))
+        };
+        if pairs.keys().any(from_env) { None } else { Self::read(pairs).ok() }
+    }
+
     fn take_own(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
         match name {
             VALUE => {
@@ -241,26 +250,14 @@ pub enum TriggerRefusal {
     },
     /// Neither the metadata nor a ScaledObject that we know names what is scaled.
     #[error(
-        "the ScaledObject {namespace}/{name} is not known: name the workload in the trigger's metadata \
-         as deployment"
+        "no ScaledObject {namespace}/{name} that scales a Deployment: name the Deployment in the \
+         trigger's metadata as deployment"
     )]
     NoTarget {
         /// The ScaledObject's namespace.
         namespace: String,
         /// The ScaledObject's name.
         name: String,
-    },
-    /// The ScaledObject scales something that podswell does not.
-    #[error(
-        "the ScaledObject {namespace}/{name} scales a {kind}; podswell scales Deployments only"
-    )]
-    NotADeployment {
-        /// The ScaledObject's namespace.
-        namespace: String,
-        /// The ScaledObject's name.
-        name: String,
-        /// The kind that it scales.
-        kind: String,
     },
     /// The bound on triggers is reached.
     #[error("too many triggers: {bound} at most {of}")]

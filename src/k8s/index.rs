@@ -28,7 +28,9 @@ use crate::core::event::{Event, Rival};
 use crate::core::problem::Problem;
 use crate::core::resolve::{Inputs, ProcessSettings, Resolved, resolve};
 use crate::core::roster::{Enrolled, PodFacts};
-use crate::core::scaled_object::{KIND as SCALED_OBJECT, ScaledObject, ScaledObjectId, follows_us};
+use crate::core::scaled_object::{
+    KIND as SCALED_OBJECT, ScaledObject, ScaledObjectId, asks_us, follows_us,
+};
 use crate::core::source::{SourceFacts, SourceName, Wiring};
 use crate::core::target::{PodCounts, TargetId, TargetKind};
 use crate::core::trigger::{TriggerMetadata, TriggerRefusal};
@@ -179,6 +181,10 @@ impl Index {
         }
         if self.settings.process.keda_addresses != before.process.keda_addresses {
             self.touched.extend(self.scaled_objects_of.keys().cloned());
+            let all: Vec<_> = self.scaled_objects.keys().cloned().collect();
+            for id in all {
+                self.list_triggers(&id);
+            }
         }
     }
 
@@ -293,15 +299,21 @@ impl Index {
             return;
         }
         let (id, target) = (object.id.clone(), object.target.clone());
-        self.delete_scaled_object(&id);
+        self.forget_scaled_object(&id);
         self.touched.insert(target.clone());
         self.scaled_objects_of.entry(target).or_default().insert(id.clone());
         self.changed_scaled_objects.insert(id.clone());
-        self.scaled_objects.insert(id, Arc::new(object));
+        self.scaled_objects.insert(id.clone(), Arc::new(object));
+        self.list_triggers(&id);
     }
 
     /// A `ScaledObject` is gone, or scales something else than a Deployment.
     pub fn delete_scaled_object(&mut self, id: &ScaledObjectId) {
+        self.forget_scaled_object(id);
+        self.list_triggers(id);
+    }
+
+    fn forget_scaled_object(&mut self, id: &ScaledObjectId) {
         let Some(object) = self.scaled_objects.remove(id) else { return };
         if let Some(ids) = self.scaled_objects_of.get_mut(&object.target) {
             ids.remove(id);
@@ -335,14 +347,14 @@ impl Index {
         object: &ObjectKey,
         metadata: &TriggerMetadata,
     ) -> Result<TargetId, TriggerRefusal> {
-        let namespace = metadata.namespace.as_deref().unwrap_or(&object.namespace);
-        let Some(name) = &metadata.deployment else {
+        let id = ScaledObjectId { namespace: object.namespace.clone(), name: object.name.clone() };
+        let scaled = self.scaled_objects.get(&id).map(|known| &known.target);
+        let Some(workload) = workload_of(&object.namespace, metadata, scaled) else {
             let (namespace, name) = (object.namespace.to_string(), object.name.to_string());
             return Err(TriggerRefusal::NoTarget { namespace, name });
         };
-        let workload = TargetId::deployment(namespace, name);
         if self.workloads.get(&workload).is_none_or(|known| known.facts.deleting) {
-            let (namespace, name) = (namespace.to_owned(), name.clone());
+            let (namespace, name) = (workload.namespace.to_string(), workload.name.to_string());
             return Err(TriggerRefusal::NoDeployment { namespace, name });
         }
         let target = self.triggers.enrol(&workload, object, metadata)?;
@@ -350,6 +362,31 @@ impl Index {
             self.resolve_one(&workload);
         }
         Ok(target)
+    }
+
+    /// Gives the triggers of a ScaledObject that ask us their deciders, so that these are warm before
+    /// KEDA asks. One that does not parse gets its reason when KEDA asks by it; so does one whose values
+    /// KEDA takes from the environment of the workload's container.
+    fn list_triggers(&mut self, id: &ScaledObjectId) {
+        let key = ObjectKey { namespace: id.namespace.clone(), name: id.name.clone() };
+        let process = &self.settings.process;
+        let wanted: Vec<_> = self
+            .scaled_objects
+            .get(id)
+            .into_iter()
+            .flat_map(|object| object.triggers.iter().map(move |trigger| (object, trigger)))
+            .filter(|(_, trigger)| asks_us(trigger, process))
+            .filter_map(|(object, trigger)| {
+                let metadata = TriggerMetadata::read_unresolved(&trigger.metadata)?;
+                let workload = workload_of(&id.namespace, &metadata, Some(&object.target))?;
+                // Reaching into another namespace takes a list that only the server knows.
+                (workload.namespace == id.namespace).then_some((workload, metadata))
+            })
+            .collect();
+        for target in self.triggers.list(&key, &wanted) {
+            self.resolve_one(&target.workload());
+            self.touched.insert(target);
+        }
     }
 
     /// Nobody asks for this trigger any more.
@@ -611,6 +648,16 @@ impl Index {
         }
         self.told.insert(target.clone(), new);
     }
+}
+
+/// The Deployment that a trigger is about: the one that it names, else the one that its ScaledObject scales.
+fn workload_of(
+    namespace: &str,
+    metadata: &TriggerMetadata,
+    scaled: Option<&TargetId>,
+) -> Option<TargetId> {
+    let named = metadata.deployment.as_deref().or_else(|| scaled.map(|scaled| &*scaled.name));
+    Some(TargetId::deployment(metadata.namespace.as_deref().unwrap_or(namespace), named?))
 }
 
 /// Says what is new about a target. Rivals and pods come before replicas, because an engine that knows

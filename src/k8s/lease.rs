@@ -27,9 +27,15 @@ use crate::core::lease::{
 };
 use crate::runtime::clock::{Clock, instant};
 use crate::runtime::engine_handle::EngineHandle;
+use crate::runtime::role::Peer;
 
 /// The object's name.
 pub const LEASE_NAME: &str = "podswell";
+
+/// Where the holder answers other processes; an annotation of the object.
+const PEER_ADDRESS: &str = "podswell.dev/peer-address";
+/// The token that it asks them for. Who may read the object may read podswell's decisions.
+const PEER_TOKEN: &str = "podswell.dev/peer-token";
 
 /// How long a release may take; after that the lease simply runs out.
 const RELEASE_LIMIT: Duration = Duration::from_secs(1);
@@ -78,6 +84,10 @@ pub struct LeaseState {
     pub transitions: Option<i32>,
     /// Why the last request failed, a word of a closed list; `None` if it did not.
     pub fault: Option<&'static str>,
+    /// Whether this process leads.
+    pub leads: bool,
+    /// Where the holder answers, if it is another process and says so.
+    pub peer: Option<Peer>,
 }
 
 /// Hears of each change of what readers see.
@@ -91,6 +101,8 @@ pub struct Context {
     pub namespace: String,
     /// This process's name in it; no other process's, not even an earlier one's.
     pub identity: Arc<str>,
+    /// Where this process answers others while it holds the lease, if it does.
+    pub peer: Option<Peer>,
     /// Engine time, and the wall clock for the stamps in the object.
     pub clock: Arc<dyn Clock>,
     /// What writers look at.
@@ -171,7 +183,9 @@ impl Elector {
         self.context.leadership.set(leads_until);
         let leader = leads_until.is_some();
         let (holder, transitions) = (election.holder().cloned(), election.transitions());
-        let state = LeaseState { holder, transitions, fault: self.state.fault };
+        let peer = self.peer_of(holder.as_ref());
+        let state =
+            LeaseState { holder, transitions, fault: self.state.fault, leads: leader, peer };
         if state != self.state {
             if state.holder != self.state.holder {
                 tracing::info!(holder = state.holder.as_deref(), "lease read");
@@ -182,6 +196,16 @@ impl Elector {
             self.led = leader;
             self.context.engine.tell(Event::LeadershipChanged { leader }).await;
         }
+    }
+
+    /// Where the holder answers by what the object said when it was last read.
+    fn peer_of(&self, holder: Option<&Arc<str>>) -> Option<Peer> {
+        if *holder? == self.context.identity {
+            return None;
+        }
+        let annotations = self.object.metadata.annotations.as_ref()?;
+        let word = |key| annotations.get(key).map(|text| Arc::from(text.as_str()));
+        Some(Peer { address: word(PEER_ADDRESS)?, token: word(PEER_TOKEN)? })
     }
 
     fn show(&mut self, state: LeaseState) {
@@ -226,6 +250,14 @@ impl Elector {
         spec.renew_time = Some(now.clone());
         if wish.acquires || spec.acquire_time.is_none() {
             spec.acquire_time = Some(now);
+        }
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        for key in [PEER_ADDRESS, PEER_TOKEN] {
+            annotations.remove(key);
+        }
+        if let Some(peer) = self.context.peer.as_ref().filter(|_| wish.holder.is_some()) {
+            annotations.insert(PEER_ADDRESS.to_owned(), peer.address.to_string());
+            annotations.insert(PEER_TOKEN.to_owned(), peer.token.to_string());
         }
         lease.metadata = ObjectMeta {
             name: Some(LEASE_NAME.to_owned()),

@@ -21,6 +21,10 @@ const MOST: usize = 16_384;
 struct Trigger {
     object: ObjectKey,
     metadata: TriggerMetadata,
+    /// Whether somebody asked by it, and nobody has said since that he stopped.
+    asked: bool,
+    /// Whether its ScaledObject has it.
+    listed: bool,
     resolution: Option<Resolution>,
 }
 
@@ -45,8 +49,11 @@ impl Triggers {
             target.workload() == *workload
                 && self.all.get(*target).is_some_and(|trigger| trigger.metadata == *metadata)
         });
-        if let Some(target) = same.next() {
-            return Ok(target.clone());
+        if let Some(target) = same.next().cloned() {
+            if let Some(trigger) = self.all.get_mut(&target) {
+                trigger.asked = true;
+            }
+            return Ok(target);
         }
         if known.is_some_and(|known| known.len() >= MOST_OF_OBJECT) {
             return Err(TriggerRefusal::TooMany { bound: MOST_OF_OBJECT, of: "of a ScaledObject" });
@@ -58,12 +65,73 @@ impl Triggers {
         let (object, metadata) = (object.clone(), metadata.clone());
         self.of_workload.entry(workload.clone()).or_default().insert(target.clone());
         self.of_object.entry(object.clone()).or_default().insert(target.clone());
-        self.all.insert(target.clone(), Trigger { object, metadata, resolution: None });
+        let trigger = Trigger { object, metadata, asked: true, listed: false, resolution: None };
+        self.all.insert(target.clone(), trigger);
         Ok(target)
     }
 
-    /// Forgets a trigger. Returns whether there was one.
+    /// Takes over the triggers that a ScaledObject has: new ones get their decider before KEDA asks, and a
+    /// changed one keeps the windows of the one that it replaces. Returns the targets that changed.
+    pub(super) fn list(
+        &mut self,
+        object: &ObjectKey,
+        wanted: &[(TargetId, TriggerMetadata)],
+    ) -> Vec<TargetId> {
+        let mut orphans: Vec<TargetId> = Vec::new();
+        for target in self.of_object.get(object).into_iter().flatten() {
+            let Some(trigger) = self.all.get_mut(target) else { continue };
+            let workload = target.workload();
+            let is_wanted = wanted
+                .iter()
+                .any(|(of, metadata)| *of == workload && *metadata == trigger.metadata);
+            if trigger.listed && !is_wanted {
+                orphans.push(target.clone());
+            }
+            trigger.listed = is_wanted;
+        }
+        let mut changed = Vec::new();
+        for (workload, metadata) in wanted {
+            if self.has(object, workload, metadata) {
+                continue;
+            }
+            let heir = orphans.iter().position(|target| target.workload() == *workload);
+            let target = match heir.map(|at| orphans.swap_remove(at)) {
+                Some(target) => Some(target),
+                None => self.enrol(workload, object, metadata).ok(),
+            };
+            let Some(target) = target else { continue };
+            if let Some(trigger) = self.all.get_mut(&target) {
+                trigger.metadata = metadata.clone();
+                trigger.listed = true;
+                trigger.asked = false;
+            }
+            changed.push(target);
+        }
+        for target in orphans {
+            if self.all.get(&target).is_some_and(|trigger| !trigger.asked) {
+                self.remove(&target);
+                changed.push(target);
+            }
+        }
+        changed
+    }
+
+    fn has(&self, object: &ObjectKey, workload: &TargetId, metadata: &TriggerMetadata) -> bool {
+        self.of_object.get(object).into_iter().flatten().any(|target| {
+            target.workload() == *workload
+                && self.all.get(target).is_some_and(|trigger| trigger.metadata == *metadata)
+        })
+    }
+
+    /// Nobody asks by a trigger any more: it goes unless its ScaledObject still has it. Returns whether it
+    /// went.
     pub(super) fn release(&mut self, target: &TargetId) -> bool {
+        let Some(trigger) = self.all.get_mut(target) else { return false };
+        trigger.asked = false;
+        !trigger.listed && self.remove(target)
+    }
+
+    fn remove(&mut self, target: &TargetId) -> bool {
         let Some(trigger) = self.all.remove(target) else { return false };
         remove_of(&mut self.of_workload, &target.workload(), target);
         remove_of(&mut self.of_object, &trigger.object, target);

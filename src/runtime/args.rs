@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-pub use self::keda::{KedaArgs, KedaSettings};
+pub use self::keda::{KedaArgs, KedaSettings, PeerSettings};
 use super::telemetry::{self, LogFormat};
 use crate::core::policy::Mode;
 use crate::core::resolve::ProcessSettings;
@@ -235,6 +235,8 @@ pub struct Settings {
     pub snapshot: Option<PathBuf>,
     /// Where what the engine is told and decides is kept, if it is.
     pub record: Option<PathBuf>,
+    /// Where other processes are answered; `None`: nowhere.
+    pub peer: Option<PeerSettings>,
     /// The form of log records.
     pub log_format: LogFormat,
     /// The level to start with; valid.
@@ -316,6 +318,7 @@ impl RunArgs {
             admin_token_file: self.admin_token_file,
             scrape_allow_loopback: self.scrape_allow_loopback,
             leader_elect: self.leader_elect,
+            peer: self.keda.peer_settings()?,
             keda: self.keda.into_settings()?,
             snapshot: self.snapshot,
             record: self.record,

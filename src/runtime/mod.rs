@@ -15,11 +15,14 @@ pub mod health;
 pub mod history;
 pub mod metrics;
 pub mod recorder;
+pub mod role;
 pub mod snapshot;
 pub mod status_board;
 pub mod telemetry;
+pub mod tls;
 pub mod trigger_desk;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,10 +48,12 @@ use crate::k8s::scale::{self, ScaleQueue, ScaleWrite, ScaleWriter};
 use crate::k8s::watch::{self, WatchHealth, Watches};
 use crate::k8s::{self, Uids};
 use crate::servers::admin::{self, Access, Readers};
+use crate::servers::keda::{Scaler, transport};
+use crate::servers::peers::{self, Peers};
 use crate::servers::{http, keda};
 use crate::sources::scrape::ScrapeOptions;
 use crate::sources::{SourceOptions, Sources};
-use args::Settings;
+use args::{PeerSettings, Settings};
 use clock::{Clock, SystemClock};
 use config_reader::Reader;
 use engine_handle::EngineHandle;
@@ -56,8 +61,10 @@ use engine_task::{EngineTask, Outlet, Shared};
 use health::{Health, LeaseReport, WatchReport};
 use metrics::Metrics;
 use recorder::{Recorder, RecorderError};
+use role::{Peer, Role, RoleBoard};
 use status_board::StatusBoard;
 use telemetry::LogControl;
+use tls::ReloadingAcceptor;
 use trigger_desk::{DeskRequest, TriggerDesk};
 
 /// How long a recording may become before it is rotated; three older files are kept.
@@ -105,6 +112,7 @@ struct Listeners {
     public: TcpListener,
     admin: TcpListener,
     keda: Option<TcpListener>,
+    peers: Option<(TcpListener, Peer)>,
 }
 
 impl Listeners {
@@ -113,6 +121,10 @@ impl Listeners {
         let admin = http::bind(&settings.admin_listen.candidates()).await?;
         let keda = match &settings.keda {
             Some(keda) => Some(http::bind(&keda.listen.candidates()).await?),
+            None => None,
+        };
+        let peers = match &settings.peer {
+            Some(peer) => Some(bind_peers(peer).await?),
             None => None,
         };
         let keda_address = keda.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -124,8 +136,16 @@ impl Listeners {
             keda_listen = keda_address.map(tracing::field::display),
             "starting"
         );
-        Ok(Self { public, admin, keda })
+        Ok(Self { public, admin, keda, peers })
     }
+}
+
+/// The listener for other processes, with what the Lease is to say of it.
+async fn bind_peers(settings: &PeerSettings) -> anyhow::Result<(TcpListener, Peer)> {
+    let listener = http::bind(&settings.listen.candidates()).await?;
+    let address = SocketAddr::new(settings.address, listener.local_addr()?.port());
+    let token = format!("{:032x}", rand::random::<u128>());
+    Ok((listener, Peer { address: address.to_string().into(), token: token.into() }))
 }
 
 /// Tasks that end together.
@@ -176,6 +196,7 @@ struct Core {
     engine: EngineHandle,
     clock: Arc<dyn Clock>,
     leader: Arc<Leadership>,
+    role: Arc<RoleBoard>,
     uids: Arc<Uids>,
     scaled_objects: Arc<RwLock<ScaledObjects>>,
 }
@@ -192,12 +213,15 @@ impl Process {
             k8s::connect(cluster.kubeconfig.as_deref(), cluster.context.as_deref()).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (handle, events) = EngineHandle::channel();
+        let leader = Arc::<Leadership>::default();
+        let (term, moment) = (leader.clone(), clock.clone());
         let core = Core {
             settings: Arc::new(settings),
             client,
             engine: handle,
             clock: clock.clone(),
-            leader: Arc::default(),
+            role: RoleBoard::new(Box::new(move || term.may_write(moment.now()))),
+            leader,
             uids: Arc::default(),
             scaled_objects: Arc::default(),
         };
@@ -222,8 +246,9 @@ impl Process {
         let task = EngineTask::new(events, outlet, shared).recording(recorder(&core.settings)?);
         let (engine, keepers) = start_engine(&core, task, &metrics).await;
         let (desk, triggers) = TriggerDesk::channel();
+        let peer = listeners.peers.as_ref().map(|(_, peer)| peer.clone());
         let (feeders, watches) = start_feeders(&core, sources, roster, (&health, triggers));
-        let election = start_election(&core, watches, &health);
+        let election = start_election(&core, watches, &health, peer);
         let readers = Readers {
             board,
             health: health.clone(),
@@ -233,7 +258,7 @@ impl Process {
             clock,
         };
         let Company { stop, routes } = company;
-        let servers = start_servers(&core.settings, listeners, &readers, desk, routes);
+        let servers = start_servers(&core, listeners, &readers, desk, routes)?;
         let leader = core.leader;
         Ok(Self { health, leader, writers, election, feeders, engine, keepers, servers, stop })
     }
@@ -423,14 +448,21 @@ fn reports(health: &WatchHealth) -> Vec<WatchReport> {
 
 /// The task that allows writing: as soon as the whole picture is there, and (unless the election is off)
 /// while this process holds the lease. Who does not see everything does not stand for election.
-fn start_election(core: &Core, watches: Arc<WatchHealth>, health: &Arc<Health>) -> Group {
+fn start_election(
+    core: &Core,
+    watches: Arc<WatchHealth>,
+    health: &Arc<Health>,
+    peer: Option<Peer>,
+) -> Group {
     let mut group = Group::new();
     let stop = group.stop.clone();
     let (engine, leader) = (core.engine.clone(), core.leader.clone());
     if !core.settings.leader_elect {
+        let role = core.role.clone();
         group.spawn(async move {
             if all_synced(&watches, &stop).await {
                 leader.set(Some(Timestamp::MAX));
+                role.set(Role { is_ours: true, leads: true, ..Role::default() });
                 engine.tell(Event::LeadershipChanged { leader: true }).await;
             }
             stop.cancelled().await;
@@ -438,9 +470,11 @@ fn start_election(core: &Core, watches: Arc<WatchHealth>, health: &Arc<Health>) 
         return group;
     }
     let (identity, health) = (identity(), health.clone());
-    let shown = identity.clone();
+    let (shown, role) = (identity.clone(), core.role.clone());
     let show = move |state: LeaseState| {
-        let LeaseState { holder, transitions, fault } = state;
+        let LeaseState { holder, transitions, fault, leads, peer } = state;
+        let is_ours = leads || holder.as_ref() == Some(&shown);
+        role.set(Role { is_ours, leads, epoch: transitions.unwrap_or(0), peer });
         health.set_lease(LeaseReport { identity: shown.clone(), holder, transitions, fault });
     };
     show(LeaseState::default());
@@ -448,6 +482,7 @@ fn start_election(core: &Core, watches: Arc<WatchHealth>, health: &Arc<Health>) 
         client: core.client.clone(),
         namespace: core.settings.namespace.clone(),
         identity,
+        peer,
         clock: core.clock.clone(),
         leadership: leader,
         engine,
@@ -480,34 +515,49 @@ fn identity() -> Arc<str> {
 }
 
 fn start_servers(
-    settings: &Settings,
+    core: &Core,
     listeners: Listeners,
     readers: &Readers,
     desk: TriggerDesk,
     more: Option<Router>,
-) -> Group {
+) -> anyhow::Result<Group> {
+    let settings = &core.settings;
     let access = Access {
         token_file: settings.admin_token_file.clone(),
         loopback: settings.admin_listen.is_loopback(),
     };
+    let peers = Peers::new(core.role.clone());
+    let asks = listeners.peers.is_some().then(|| peers.clone());
     let public = admin::public_routes(readers.clone());
-    let private = admin::admin_routes(readers.clone(), access, more);
+    let private = admin::admin_routes_among(readers.clone(), access, more, asks);
     let mut group = Group::new();
     group.spawn(http::serve(listeners.public, public, group.stop.clone()));
     group.spawn(http::serve(listeners.admin, private, group.stop.clone()));
-    if let (Some(listener), Some(settings)) = (listeners.keda, &settings.keda) {
-        let scaler = keda::Scaler::new(keda::Context {
+    let keda = settings.keda.as_ref();
+    let scaler = Scaler::new(
+        keda::Context {
             board: readers.board.clone(),
             desk,
             health: readers.health.clone(),
+            role: core.role.clone(),
             clock: readers.clock.clone(),
-            namespaces: Arc::new(settings.namespaces.clone()),
+            namespaces: Arc::new(keda.map(|keda| keda.namespaces.clone()).unwrap_or_default()),
             drain: group.stop.clone(),
-        });
-        group.spawn(scaler.clone().sweep());
-        let (routes, probes) = keda::transport::routes(scaler);
-        group.spawn(probes);
-        group.spawn(keda::transport::serve(listener, routes, group.stop.clone()));
+        },
+        peers,
+    );
+    if let Some((listener, peer)) = listeners.peers {
+        let pages = admin::peer_routes(readers.clone(), core.role.clone());
+        let routes = peers::guarded(transport::peer_routes(&scaler).merge(pages), peer.token);
+        group.spawn(transport::serve(listener, routes, None, group.stop.clone()));
     }
-    group
+    if let (Some(listener), Some(settings)) = (listeners.keda, keda) {
+        let tls = settings.tls.clone().map(ReloadingAcceptor::new).transpose();
+        let tls = tls.context("serve KEDA with TLS")?.map(Arc::new);
+        group.spawn(scaler.clone().sweep());
+        let (routes, probes) = transport::routes(scaler);
+        group.spawn(probes);
+        group.spawn(transport::serve(listener, routes, tls, group.stop.clone()));
+    }
+    Ok(group)
 }

@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::page::{self, Streams};
+use super::peers::Peers;
 use super::view::{
     Document, EngineBody, ErrorBody, HistoryBody, LeaseBody, ListBody, MomentBody, StatusBody,
     Summary, TargetBody, WatchBody,
@@ -26,6 +27,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::engine_handle::EngineHandle;
 use crate::runtime::health::Health;
 use crate::runtime::metrics::{CONTENT_TYPE, Metrics};
+use crate::runtime::role::RoleBoard;
 use crate::runtime::status_board::StatusBoard;
 use crate::runtime::telemetry::LogControl;
 
@@ -77,19 +79,78 @@ pub fn public_routes(readers: Readers) -> Router {
 /// The routes of the admin listener: `/v1/..`, `/log-level`, and the page, whose files need no token.
 /// `demo` serves what lies below `/v1/demo`, where there is one.
 pub fn admin_routes(readers: Readers, access: Access, demo: Option<Router>) -> Router {
+    admin_routes_among(readers, access, demo, None)
+}
+
+/// As [`admin_routes`]; with `peers`, the targets are answered by whoever holds the lease.
+pub fn admin_routes_among(
+    readers: Readers,
+    access: Access,
+    demo: Option<Router>,
+    peers: Option<Peers>,
+) -> Router {
     let open = Access { token_file: None, ..access };
+    let mut shared = target_routes();
+    if let Some(peers) = peers {
+        let state = (readers.clone(), peers);
+        shared = shared.route_layer(middleware::from_fn_with_state(state, ask_holder));
+    }
     let routes = Router::new()
         .route("/v1/status", get(status))
-        .route("/v1/targets", get(targets))
-        .route("/v1/targets/{namespace}/{name}", get(target))
-        .route("/v1/targets/{namespace}/{name}/explain", get(explanation))
-        .route("/v1/targets/{namespace}/{name}/history", get(history))
         .route("/v1/stream", get(stream).with_state((readers.clone(), Streams::default())))
         .route("/log-level", get(log_level).put(set_log_level))
+        .merge(shared)
         .merge(demo.map_or_else(no_demo, |demo| demo.with_state(())))
         .route_layer(middleware::from_fn_with_state(Arc::new(access), admit));
     let page = page::files().layer(middleware::from_fn_with_state(Arc::new(open), admit));
     finish(routes.merge(page), readers)
+}
+
+/// What other processes may ask this one while it holds the lease.
+pub fn peer_routes(readers: Readers, role: Arc<RoleBoard>) -> Router {
+    target_routes()
+        .route_layer(middleware::from_fn_with_state(role, only_as_holder))
+        .with_state(readers)
+}
+
+fn target_routes() -> Router<Readers> {
+    Router::new()
+        .route("/v1/targets", get(targets))
+        .route("/v1/targets/{namespace}/{name}", get(target))
+        .route("/v1/targets/{namespace}/{name}/explain", get(explanation))
+        .route("/v1/targets/{namespace}/{name}/history", get(history))
+}
+
+/// Answers with what the holder of the lease says, where that is another process.
+async fn ask_holder(
+    State((readers, peers)): State<(Readers, Peers)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if peers.role.is_last_holder() {
+        return next.run(request).await;
+    }
+    let missing = readers.health.missing();
+    if !missing.is_empty() {
+        let why = format!("not ready: still waiting for {}", missing.join(", "));
+        return ApiError::Unavailable(why).into_response();
+    }
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    match peers.page(path).await {
+        Ok(answer) => answer,
+        Err(why) => ApiError::Unavailable(why.to_string()).into_response(),
+    }
+}
+
+async fn only_as_holder(
+    State(role): State<Arc<RoleBoard>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if role.is_last_holder() {
+        return next.run(request).await;
+    }
+    ApiError::Unavailable("this process does not hold the lease".to_owned()).into_response()
 }
 
 /// The page asks whether it is part of a demo.
@@ -116,6 +177,7 @@ enum ApiError {
     Internal(&'static str),
     Timeout,
     TooManyStreams,
+    Unavailable(String),
 }
 
 impl IntoResponse for ApiError {
@@ -137,6 +199,7 @@ impl IntoResponse for ApiError {
                 let message = "the answer took too long".to_owned();
                 (StatusCode::SERVICE_UNAVAILABLE, "Timeout", message)
             }
+            Self::Unavailable(message) => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable", message),
             Self::TooManyStreams => {
                 let message = format!("{} streams are open already", page::MAX_STREAMS);
                 (StatusCode::SERVICE_UNAVAILABLE, "TooManyStreams", message)
@@ -210,7 +273,7 @@ fn check_token(file: &Path, headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Compares without stopping at the first difference, so that the time taken tells nothing.
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     let differing = a.iter().zip(b).fold(0, |sum, (x, y)| sum | (x ^ y));
     a.len() == b.len() && differing == 0
 }

@@ -5,6 +5,10 @@
 //! waits on a source. KEDA keeps the replicas: podswell says how many there should be (or, with the
 //! metadata `value`, how high the load is) and whether there should be any at all.
 //!
+//! Every process answers with the decision of the one that holds the lease: the others ask it. While it
+//! cannot be asked, and before everything was read once, the answer is `UNAVAILABLE`, on which KEDA keeps
+//! what there is.
+//!
 //! | KEDA asks | answer |
 //! |---|---|
 //! | `GetMetricSpec`, `StreamMetricSpec` | one metric: target 1 for desired replicas, else the target of the metric; never fails for lack of data |
@@ -15,6 +19,7 @@
 pub mod answer;
 mod desk;
 mod probes;
+mod relay;
 mod service;
 mod stream;
 pub mod transport;
@@ -26,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::runtime::clock::Clock;
 use crate::runtime::health::Health;
+use crate::runtime::role::RoleBoard;
 use crate::runtime::status_board::StatusBoard;
 use crate::runtime::trigger_desk::TriggerDesk;
 
@@ -56,6 +62,8 @@ pub struct Context {
     pub desk: TriggerDesk,
     /// Whether the caches are filled.
     pub health: Arc<Health>,
+    /// Whose decisions are answered.
+    pub role: Arc<RoleBoard>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The namespaces that may be asked for; empty: all.

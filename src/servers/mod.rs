@@ -4,6 +4,7 @@ pub mod admin;
 pub mod http;
 pub mod keda;
 pub mod page;
+pub mod peers;
 pub mod view;
 
 use std::net::SocketAddr;

@@ -191,7 +191,7 @@ async fn bad_questions_get_their_reason() {
 
 #[tokio::test]
 async fn only_listed_namespaces_are_answered() {
-    let world = World::start_for(&["shop", "lab"]).await;
+    let world = World::start_for(&["shop", "lab"], None).await;
     world.deploy("web", 1, &[]).await;
     let mut client = world.client();
     spec(&mut client, &web()).await.unwrap();

@@ -10,5 +10,10 @@
 )]
 
 mod calls;
+#[path = "../support/certificates.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod certificates;
+mod peers;
 mod streams;
+mod tls;
 mod world;

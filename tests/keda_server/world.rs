@@ -21,11 +21,14 @@ use podswell::runtime::engine_handle::EngineHandle;
 use podswell::runtime::engine_task::{EngineTask, Outlet, Shared};
 use podswell::runtime::health::{Health, WatchReport};
 use podswell::runtime::metrics::Metrics;
+use podswell::runtime::role::{Peer, Role, RoleBoard};
 use podswell::runtime::status_board::StatusBoard;
+use podswell::runtime::tls::ReloadingAcceptor;
 use podswell::runtime::trigger_desk::{DeskRequest, TriggerDesk};
 use podswell::servers::keda::wire::ScaledObjectRef;
 use podswell::servers::keda::wire::external_scaler_client::ExternalScalerClient;
 use podswell::servers::keda::{Context, Scaler, transport};
+use podswell::servers::peers::{Peers, guarded};
 use podswell::sources::counters::SourceMetrics;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -60,16 +63,23 @@ pub(crate) struct World {
     index: Arc<Mutex<Index>>,
     known: Arc<Mutex<BTreeSet<TargetId>>>,
     synced: Arc<AtomicBool>,
+    /// What it is, to be changed by tests.
+    pub(crate) role: Arc<RoleBoard>,
+    /// Where it answers other processes.
+    pub(crate) peer: Peer,
     version: Mutex<u64>,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
-        Self::start_for(&[]).await
+        Self::start_for(&[], None).await
     }
 
-    /// One that answers for these namespaces only.
-    pub(crate) async fn start_for(namespaces: &[&str]) -> Self {
+    /// One that answers for these namespaces only, and perhaps with TLS.
+    pub(crate) async fn start_for(
+        namespaces: &[&str],
+        tls: Option<Arc<ReloadingAcceptor>>,
+    ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (engine, events) = EngineHandle::channel();
         let board = Arc::new(StatusBoard::default());
@@ -91,16 +101,32 @@ impl World {
         let (desk, requests) = TriggerDesk::channel();
         let namespaces = Arc::new(namespaces.iter().map(ToString::to_string).collect());
         let drain = stop.clone();
-        let scaler = Scaler::new(Context { board, desk, health, clock, namespaces, drain });
+        let role = RoleBoard::new(Box::new(|| true));
+        role.set(Role { is_ours: true, leads: true, ..Role::default() });
+        let peers = Peers::new(role.clone());
+        let shared = role.clone();
+        let context = Context { board, desk, health, role, clock, namespaces, drain };
+        let scaler = Scaler::new(context, peers);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let peer = serve_peers(&scaler, stop.clone()).await;
         let (routes, probes) = transport::routes(scaler.clone());
         tokio::spawn(probes);
         tokio::spawn(scaler.sweep());
-        tokio::spawn(transport::serve(listener, routes, stop.clone()));
+        tokio::spawn(transport::serve(listener, routes, tls, stop.clone()));
         let index = Arc::new(Mutex::new(Index::new(settings())));
         let known = Arc::<Mutex<_>>::default();
-        let world = Self { address, stop, engine, index, known, synced, version: Mutex::default() };
+        let world = Self {
+            address,
+            stop,
+            engine,
+            index,
+            known,
+            synced,
+            role: shared,
+            peer,
+            version: Mutex::default(),
+        };
         world.serve_desk(requests);
         world
     }
@@ -189,6 +215,16 @@ impl World {
         let origin = format!("http://{}", self.address).parse().unwrap();
         ExternalScalerClient::with_origin(channel, origin)
     }
+}
+
+/// The listener for other processes.
+async fn serve_peers(scaler: &Scaler, stop: CancellationToken) -> Peer {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string().into();
+    let peer = Peer { address, token: "s3cret".into() };
+    let routes = guarded(transport::peer_routes(scaler), peer.token.clone());
+    tokio::spawn(transport::serve(listener, routes, None, stop));
+    peer
 }
 
 impl Drop for World {

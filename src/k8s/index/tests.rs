@@ -277,12 +277,40 @@ fn a_scaled_object_that_asks_us_follows_with_its_hpa() {
     assert_eq!(lines(&mut index), ["scaled object so"], "it asks somebody else");
     let ours = || ["podswell:9090".to_owned()].into();
     index.change_settings(|settings| settings.process.keda_addresses = ours());
-    assert_eq!(lines(&mut index), [r#"a/web rivals ["ScaledObject so follows"]"#]);
+    let told = lines(&mut index);
+    assert_eq!(told.first().unwrap(), r#"a/web rivals ["ScaledObject so follows"]"#);
+    let of_trigger = told.iter().filter(|line| line.starts_with("a/web (trigger so."));
+    assert_eq!(of_trigger.count(), 4, "it has a decider before KEDA asks: {told:?}");
     index.apply_hpa(hpa("a", "mine", "web"));
     assert_eq!(
         lines(&mut index),
         [r#"a/web rivals ["HorizontalPodAutoscaler mine", "ScaledObject so follows"]"#]
     );
+}
+
+#[test]
+fn a_changed_trigger_keeps_its_decider() {
+    let mut index = settled();
+    let ours = || ["podswell:9090".to_owned()].into();
+    index.change_settings(|settings| settings.process.keda_addresses = ours());
+    index.apply_scaled_object(scaled_object("so", "web"));
+    let told = lines(&mut index);
+    let (name, _) = told.last().unwrap().split_once(')').unwrap();
+    let mut changed = scaled_object("so", "web");
+    changed.triggers[0].metadata.insert("target".to_owned(), "5".to_owned());
+    index.apply_scaled_object(changed.clone());
+    let told = lines(&mut index);
+    assert_eq!(told.len(), 2, "the ScaledObject and a configuration: {told:?}");
+    assert!(told[1].starts_with(&format!("{name}) applied 3.5 ")), "{told:?}");
+    // What KEDA sends for it is found, and outlives the end of the questions but not of the object.
+    let metadata = TriggerMetadata::read(&changed.triggers[0].metadata).unwrap();
+    let target = index.enrol_trigger(&ObjectKey::new("a", "so"), &metadata).unwrap();
+    assert_eq!(format!("{name})"), target.to_string());
+    index.release_trigger(&target);
+    assert_eq!(lines(&mut index), [""; 0]);
+    index.delete_scaled_object(&changed.id);
+    let told = lines(&mut index);
+    assert!(told.contains(&format!("{target} deleted")), "{told:?}");
 }
 
 #[test]

@@ -109,6 +109,7 @@ impl Bench {
             clock: self.clock.clone(),
             leadership: leadership.clone(),
             engine,
+            peer: None,
             observer: Box::new(move |state| shown.lock().push(state)),
         });
         let stop = CancellationToken::new();

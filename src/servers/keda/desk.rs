@@ -89,7 +89,7 @@ impl Desk {
     }
 
     /// Until everything was read once, nobody can know that something does not exist.
-    fn check_ready(&self) -> Result<(), Status> {
+    pub(super) fn check_ready(&self) -> Result<(), Status> {
         let missing = self.context.health.missing();
         if missing.is_empty() {
             return Ok(());
@@ -158,7 +158,6 @@ fn refusal(why: &TriggerRefusal) -> Status {
         TriggerRefusal::NoDeployment { .. } | TriggerRefusal::NoTarget { .. } => {
             Status::not_found(text)
         }
-        TriggerRefusal::NotADeployment { .. } => Status::invalid_argument(text),
         TriggerRefusal::TooMany { .. } => Status::resource_exhausted(text),
         TriggerRefusal::Busy => Status::unavailable(text),
     }

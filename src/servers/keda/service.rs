@@ -8,24 +8,42 @@ use tonic::{Request, Response, Status};
 use super::Context;
 use super::answer::{self, NoAnswer};
 use super::desk::{Asked, Desk};
-use super::stream;
+use super::relay;
 use super::wire::external_scaler_server::ExternalScaler;
 use super::wire::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, ScaledObjectRef,
 };
 use crate::core::decision::TargetStatus;
 use crate::core::text::shown;
+use crate::servers::peers::{LIMIT, NoHolder, Peers};
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub struct Scaler {
     pub(super) desk: Arc<Desk>,
+    /// The way to the holder of the lease; `None` for who is asked by other processes.
+    peers: Option<Peers>,
 }
 
 impl Scaler {
-    /// A service that knows no trigger yet.
-    pub fn new(context: Context) -> Self {
-        Self { desk: Desk::new(context) }
+    /// A service that knows no trigger yet. Where another process decides, `peers` are asked.
+    pub fn new(context: Context, peers: Peers) -> Self {
+        Self { desk: Desk::new(context), peers: Some(peers) }
+    }
+
+    /// The same service for other processes: it answers only while this process decides.
+    #[must_use]
+    pub fn for_peers(&self) -> Self {
+        Self { desk: self.desk.clone(), peers: None }
+    }
+
+    /// Whom to ask instead of this process; `None`: it decides itself.
+    fn elsewhere(&self) -> Result<Option<&Peers>, Status> {
+        if self.desk.context.role.decides() {
+            return Ok(None);
+        }
+        self.desk.check_ready()?;
+        self.peers.as_ref().map(Some).ok_or_else(|| NoHolder::Unknown.into())
     }
 
     /// Forgets triggers that nobody asks for any more; runs until the drain begins.
@@ -47,6 +65,16 @@ struct Found {
     status: Arc<TargetStatus>,
 }
 
+/// The holder's answer, if it comes in time.
+async fn asked_for<T>(
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<Response<T>, Status> {
+    match tokio::time::timeout(LIMIT, call).await {
+        Ok(answer) => answer.map_err(relay::passing),
+        Err(_elapsed) => Err(NoHolder::Silent.into()),
+    }
+}
+
 fn unavailable(asked: &Asked, why: NoAnswer) -> Status {
     Status::unavailable(format!("{}: {why}", asked.target))
 }
@@ -60,6 +88,10 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<IsActiveResponse>, Status> {
+        if let Some(peers) = self.elsewhere()? {
+            let request = peers.request(request.into_inner())?;
+            return asked_for(async { peers.scaler()?.is_active(request).await }).await;
+        }
         let Found { asked, status } = self.status(request.get_ref()).await?;
         let result = answer::is_active(&status, self.desk.context.clock.now())
             .map_err(|why| unavailable(&asked, why))?;
@@ -70,7 +102,8 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
-        let stream = stream::activity(self.desk.clone(), request.into_inner()).await?;
+        let stream =
+            relay::activity(self.desk.clone(), self.peers.clone(), request.into_inner()).await?;
         Ok(Response::new(stream))
     }
 
@@ -78,6 +111,10 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
+        if let Some(peers) = self.elsewhere()? {
+            let request = peers.request(request.into_inner())?;
+            return asked_for(async { peers.scaler()?.get_metric_spec(request).await }).await;
+        }
         let Found { asked, status } = self.status(request.get_ref()).await?;
         Ok(Response::new(specs(&asked, &status)))
     }
@@ -86,6 +123,10 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
+        if let Some(peers) = self.elsewhere()? {
+            let request = peers.request(request.into_inner())?;
+            return asked_for(async { peers.scaler()?.get_metrics(request).await }).await;
+        }
         let request = request.get_ref();
         let Some(object) = &request.scaled_object_ref else {
             return Err(Status::invalid_argument("scaledObjectRef is missing"));
@@ -107,7 +148,8 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamMetricSpecStream>, Status> {
-        let stream = stream::specs(self.desk.clone(), request.into_inner()).await?;
+        let stream =
+            relay::specs(self.desk.clone(), self.peers.clone(), request.into_inner()).await?;
         Ok(Response::new(stream))
     }
 }

@@ -1,6 +1,7 @@
 //! The listener of the external scaler: HTTP/2 with a bound on everything that a peer can make us keep,
 //! but for the number of its streams, because KEDA holds two for each ScaledObject on one connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tonic::service::Routes;
 use super::probes;
 use super::service::Scaler;
 use super::wire::external_scaler_server::ExternalScalerServer;
+use crate::runtime::tls::{ReloadingAcceptor, TlsError};
 
 /// How many connections there may be at once; KEDA holds one for each of its processes.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -71,31 +73,57 @@ async fn bound_time(request: Request, next: Next) -> Response {
     }
 }
 
+/// The routes of the external scaler for other processes of podswell.
+pub fn peer_routes(scaler: &Scaler) -> Router {
+    let service = ExternalScalerServer::new(scaler.for_peers())
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    Routes::new(service).prepare().into_axum_router().layer(middleware::from_fn(bound_time))
+}
+
 /// Serves until `stop`; then lets calls under way finish for at most [`DRAIN`]. Streams have to end by
 /// themselves.
-pub async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
+///
+/// `tls`: none for plain HTTP/2.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    tls: Option<Arc<ReloadingAcceptor>>,
+    stop: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _peer)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             // Out of file descriptors, or the peer went away: neither is worth a busy loop.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
-        let (routes, stop) = (routes.clone(), stop.clone());
+        let (routes, tls, stop) = (routes.clone(), tls.clone(), stop.clone());
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
-            connection(stream, routes, stop).await;
+            match tls {
+                None => connection(stream, routes, stop).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => connection(stream, routes, stop).await,
+                    Err(why) => refused(&peer, &why),
+                },
+            }
             drop(slot);
         });
     }
     let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
     // A connection that does not end in time is cut off with the process.
     let _ = tokio::time::timeout(DRAIN, slots.acquire_many(all)).await;
+}
+
+fn refused(peer: &SocketAddr, why: &TlsError) {
+    let source: &dyn std::error::Error = why;
+    tracing::debug!(%peer, reason = why.reason(), error = source, "connection refused");
 }
 
 async fn connection(

@@ -1,0 +1,47 @@
+//! Two processes: the one that stands by answers with the holder's decisions.
+
+use podswell::runtime::role::{Peer, Role};
+use podswell::servers::keda::wire::IsActiveResponse;
+use tonic::Code;
+
+use crate::calls::{active, replicas, spec, until};
+use crate::world::{INGRESS, World, web};
+
+fn standby(peer: Option<Peer>) -> Role {
+    Role { is_ours: false, leads: false, epoch: 3, peer }
+}
+
+#[tokio::test]
+async fn who_stands_by_answers_with_the_holders_decisions() {
+    let (holder, other) = (World::start().await, World::start().await);
+    for world in [&holder, &other] {
+        world.deploy("web", 0, &[]).await;
+    }
+    other.role.set(standby(Some(holder.peer.clone())));
+    let mut client = other.client();
+    spec(&mut client, &web()).await.unwrap();
+    let mut stream = client.stream_is_active(web()).await.unwrap().into_inner();
+    // Only the holder sees the load.
+    let _load = holder.load("web", INGRESS, 47.0);
+    until("5", async || replicas(&mut client, &web()).await, |n| *n == Ok(5)).await;
+    assert_eq!(active(&mut client, &web()).await, Ok(true));
+    let pushed = stream.message().await.unwrap();
+    assert_eq!(pushed, Some(IsActiveResponse { result: true }));
+
+    // A holder that is not one any more, a wrong token, nobody at all.
+    holder.role.set(standby(None));
+    assert_eq!(replicas(&mut client, &web()).await, Err(Code::Unavailable));
+    let stranger = Peer { token: "guess".into(), ..holder.peer.clone() };
+    holder.role.set(Role { is_ours: true, leads: true, ..Role::default() });
+    other.role.set(standby(Some(stranger)));
+    assert_eq!(replicas(&mut client, &web()).await, Err(Code::Unavailable));
+    let nowhere = Peer { address: "127.0.0.1:1".into(), token: "s3cret".into() };
+    other.role.set(standby(Some(nowhere)));
+    assert_eq!(replicas(&mut client, &web()).await, Err(Code::Unavailable));
+
+    // The stream lives on over all that, and is fed by who took over.
+    let _own = other.load("web", INGRESS, 20.0);
+    other.role.set(Role { is_ours: true, leads: true, ..Role::default() });
+    until("2", async || replicas(&mut client, &web()).await, |n| *n == Ok(2)).await;
+    assert_eq!(stream.message().await.unwrap(), Some(IsActiveResponse { result: true }));
+}
