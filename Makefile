@@ -55,7 +55,7 @@ swarm:
 
 # A real control plane, real pods' servers, a real Prometheus, real queues.
 test-e2e: testbin
-	cargo test --test e2e -- --nocapture --test-threads=1
+	cargo test --test e2e -- --nocapture --test-threads=2
 
 # KEDA's own client, operator and metrics adapter against podswell.
 test-keda: testbin
