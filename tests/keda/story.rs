@@ -142,7 +142,9 @@ fn config_maps(prometheus: &Prometheus) -> String {
 async fn podswell(plane: &ControlPlane, port: u16) -> Podswell {
     let kubeconfig = plane.kubeconfig_for_service_account(SYSTEM, "podswell").await;
     let listen = format!("127.0.0.1:{port}");
-    let flags = ["--keda-listen", &listen, "--keda-insecure"];
+    let [peer_port] = free_ports();
+    let peer = format!("127.0.0.1:{peer_port}");
+    let flags = ["--keda-listen", &listen, "--keda-insecure", "--peer-listen", &peer];
     Podswell::start(plane.folder(), &kubeconfig, &flags).await
 }
 

@@ -41,7 +41,7 @@ func startAt(address, system string, flags ...string) (*process, error) {
 		arguments: append([]string{
 			"run", "--kubeconfig", os.Getenv("KUBECONFIG"),
 			"--namespace", system, "--listen", health, "--admin-listen", freeAddress("127.0.0.1"),
-			"--keda-listen", address, "--log-format", "text",
+			"--keda-listen", address, "--peer-listen", freeAddress("127.0.0.1"), "--log-format", "text",
 		}, flags...),
 		file: filepath.Join(os.TempDir(), fmt.Sprintf("podswell-%s-%d.log", system, rand.Uint32())),
 	}
