@@ -21,6 +21,7 @@ fn compile_protos() {
     tonic_prost_build::configure()
         .build_transport(false)
         .btree_map(".")
+        .codec_path("crate::servers::keda::codec::SmallCodec")
         // A trigger is looked up by what KEDA sends of it.
         .type_attribute("externalscaler.ScaledObjectRef", "#[derive(Eq, Hash)]")
         .type_attribute("externalscaler.GetMetricsRequest", "#[derive(Eq)]")

@@ -19,6 +19,7 @@ use podswell::runtime::engine_handle::EngineHandle;
 use podswell::runtime::health::Health;
 use podswell::runtime::metrics::Metrics;
 use podswell::runtime::status_board::StatusBoard;
+use podswell::servers::keda::counters::{Counters, Method};
 use podswell::sources::counters::SourceMetrics;
 use podswell::sources::definition::SourceDefinition;
 
@@ -200,6 +201,9 @@ fn metrics_page() -> String {
     metrics.snapshot_file("Read");
     metrics.restored(&Restoration::default());
     metrics.set_notices(Box::new(|| vec![("Written", 1)]));
+    let counters = Arc::<Counters>::default();
+    counters.called(Method::GetMetrics, tonic::Code::Ok);
+    metrics.set_scaler(counters);
     let reading = Reading::Value { seen: 1.0, missing: 0 };
     let (target, source, age) =
         (TargetId::deployment("shop", "checkout"), SourceName::from("scrape"), Duration::ZERO);

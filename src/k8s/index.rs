@@ -359,7 +359,7 @@ impl Index {
         }
         let target = self.triggers.enrol(&workload, object, metadata)?;
         if self.triggers.resolution(&target).is_none() {
-            self.resolve_one(&workload);
+            self.resolve_trigger(&target);
         }
         Ok(target)
     }
@@ -384,7 +384,7 @@ impl Index {
             })
             .collect();
         for target in self.triggers.list(&key, &wanted) {
-            self.resolve_one(&target.workload());
+            self.resolve_trigger(&target);
             self.touched.insert(target);
         }
     }
@@ -569,32 +569,25 @@ impl Index {
     }
 
     fn resolve_one(&mut self, target: &TargetId) {
-        let nothing = Annotations::new();
         let Some(workload) = self.workloads.get_mut(target) else { return };
         let namespace = self.namespaces.get(&target.namespace);
-        let facts = &workload.facts;
-        let inputs = Inputs {
-            defaults: &self.settings.defaults,
-            defaults_set: &self.settings.defaults_set,
-            process: &self.settings.process,
-            sources: &self.settings.sources,
-            namespace: &target.namespace,
-            namespace_annotations: namespace.map_or(&nothing, |of| &of.annotations),
-            annotations: &facts.annotations,
-            template_annotations: &facts.template_annotations,
-            owned_by_knative: facts.owned_by_knative,
-            progress_deadline: facts.progress_deadline,
-        };
-        let looked_at = !namespace.is_some_and(|of| of.terminating);
-        let resolved = if looked_at { (self.resolver)(&inputs) } else { None };
-        let finish = |old, mut resolved: Resolved| {
-            resolved.config.problems.extend(self.settings.problems.iter().cloned());
-            keep_if_equal(old, resolved)
-        };
-        self.triggers.resolve(target, looked_at.then_some(&inputs), finish);
+        let inputs = inputs_of(&self.settings, namespace, &workload.facts);
+        let resolved = inputs.as_ref().and_then(self.resolver);
+        let finish = |old, resolved| finish(&self.settings, old, resolved);
+        self.triggers.resolve(target, inputs.as_ref(), finish);
         let old = workload.resolved.take();
         workload.resolved = resolved.map(|resolved| finish(old, resolved));
         workload.newly_created &= workload.resolved.is_some();
+        self.touched.insert(target.clone());
+    }
+
+    /// Resolves one trigger and nothing else of its workload, which may have thousands of them.
+    fn resolve_trigger(&mut self, target: &TargetId) {
+        let Some(workload) = self.workloads.get(&target.workload()) else { return };
+        let namespace = self.namespaces.get(&target.namespace);
+        let inputs = inputs_of(&self.settings, namespace, &workload.facts);
+        let finish = |old, resolved| finish(&self.settings, old, resolved);
+        self.triggers.resolve_one(target, inputs.as_ref(), finish);
         self.touched.insert(target.clone());
     }
 
@@ -648,6 +641,35 @@ impl Index {
         }
         self.told.insert(target.clone(), new);
     }
+}
+
+/// What a workload is resolved from; `None` while its namespace ends.
+fn inputs_of<'a>(
+    settings: &'a Settings,
+    namespace: Option<&'a NamespaceFacts>,
+    facts: &'a DeploymentFacts,
+) -> Option<Inputs<'a>> {
+    static NOTHING: Annotations = Annotations::new();
+    if namespace.is_some_and(|of| of.terminating) {
+        return None;
+    }
+    Some(Inputs {
+        defaults: &settings.defaults,
+        defaults_set: &settings.defaults_set,
+        process: &settings.process,
+        sources: &settings.sources,
+        namespace: &facts.target.namespace,
+        namespace_annotations: namespace.map_or(&NOTHING, |of| &of.annotations),
+        annotations: &facts.annotations,
+        template_annotations: &facts.template_annotations,
+        owned_by_knative: facts.owned_by_knative,
+        progress_deadline: facts.progress_deadline,
+    })
+}
+
+fn finish(settings: &Settings, old: Option<Resolution>, mut resolved: Resolved) -> Resolution {
+    resolved.config.problems.extend(settings.problems.iter().cloned());
+    keep_if_equal(old, resolved)
 }
 
 /// The Deployment that a trigger is about: the one that it names, else the one that its ScaledObject scales.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::facts::ObjectKey;
 use super::index::Resolution;
-use crate::core::resolve::Inputs;
+use crate::core::resolve::{Inputs, Resolved};
 use crate::core::target::TargetId;
 use crate::core::trigger::{TriggerMetadata, TriggerRefusal};
 
@@ -26,6 +26,18 @@ struct Trigger {
     /// Whether its ScaledObject has it.
     listed: bool,
     resolution: Option<Resolution>,
+}
+
+impl Trigger {
+    fn resolve(
+        &mut self,
+        inputs: Option<&Inputs<'_>>,
+        finish: impl Fn(Option<Resolution>, Resolved) -> Resolution,
+    ) {
+        let resolved = inputs.and_then(|inputs| self.metadata.resolve(inputs));
+        let old = self.resolution.take();
+        self.resolution = resolved.map(|resolved| finish(old, resolved));
+    }
 }
 
 /// All triggers, by the target that decides for each.
@@ -153,13 +165,24 @@ impl Triggers {
         &mut self,
         workload: &TargetId,
         inputs: Option<&Inputs<'_>>,
-        finish: impl Fn(Option<Resolution>, crate::core::resolve::Resolved) -> Resolution,
+        finish: impl Fn(Option<Resolution>, Resolved) -> Resolution,
     ) {
         for target in self.of_workload.get(workload).into_iter().flatten() {
-            let Some(trigger) = self.all.get_mut(target) else { continue };
-            let resolved = inputs.and_then(|inputs| trigger.metadata.resolve(inputs));
-            let old = trigger.resolution.take();
-            trigger.resolution = resolved.map(|resolved| finish(old, resolved));
+            if let Some(trigger) = self.all.get_mut(target) {
+                trigger.resolve(inputs, &finish);
+            }
+        }
+    }
+
+    /// Resolves one of them.
+    pub(super) fn resolve_one(
+        &mut self,
+        target: &TargetId,
+        inputs: Option<&Inputs<'_>>,
+        finish: impl Fn(Option<Resolution>, Resolved) -> Resolution,
+    ) {
+        if let Some(trigger) = self.all.get_mut(target) {
+            trigger.resolve(inputs, finish);
         }
     }
 

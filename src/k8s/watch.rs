@@ -321,7 +321,7 @@ impl Watches {
                     self.health.expire_faults(self.context.clock.now());
                 }
                 Some(change) = changes.next() => self.take_batch(change, &mut changes),
-                Some(request) = self.context.triggers.recv() => self.serve(request),
+                Some(request) = self.context.triggers.recv() => self.serve_batch(request),
                 () = std::future::ready(()), if more_due => {}
             }
             more_due = self.index.settle(RESOLVE_BATCH);
@@ -401,6 +401,16 @@ impl Watches {
             News::Namespaces(Update::Delete(key)) => index.delete_namespace(&key.name),
             News::ConfigMap(update) => self.read_config(watch.kind, update),
             News::Failed(_) | News::Skipped { .. } => {}
+        }
+    }
+
+    fn serve_batch(&mut self, first: DeskRequest) {
+        self.serve(first);
+        for _ in 1..BATCH {
+            match self.context.triggers.try_recv() {
+                Ok(request) => self.serve(request),
+                Err(_none) => break,
+            }
         }
     }
 

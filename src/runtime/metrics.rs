@@ -25,6 +25,7 @@ use crate::core::decision::{MeasureRecord, Observation, Reason, TargetStatus};
 use crate::core::event::{Event, WriteOutcome};
 use crate::core::snapshot::Restoration;
 use crate::core::spec::ScalingMetric;
+use crate::servers::keda::counters::Counters;
 use crate::sources::counters::{DURATION_BUCKETS, SourceMetrics};
 
 /// The prefix of every family.
@@ -62,6 +63,7 @@ pub struct Metrics {
     tick_duration: Histogram,
     unknown_samples: Arc<AtomicU64>,
     notices: Arc<OnceLock<NoticeReporter>>,
+    scaler: Arc<OnceLock<Arc<Counters>>>,
     invariant_violations: Family<SiteLabel, Counter>,
     snapshot_files: Family<OutcomeLabel, Counter>,
     snapshot_windows: Family<OutcomeLabel, Counter>,
@@ -97,6 +99,7 @@ impl Metrics {
             tick_duration: Histogram::new(exponential_buckets(0.000_01, 4.0, 10)),
             unknown_samples: Arc::default(),
             notices: Arc::default(),
+            scaler: Arc::default(),
             invariant_violations: Family::default(),
             snapshot_files: Family::default(),
             snapshot_windows: Family::default(),
@@ -112,6 +115,8 @@ impl Metrics {
         }));
         metrics.registry.register_collector(Box::new(Targets { board }));
         metrics.registry.register_collector(Box::new(Sources { sources }));
+        let scaler = metrics.scaler.clone();
+        metrics.registry.register_collector(Box::new(ExternalScaler { scaler }));
         Arc::new(metrics)
     }
 
@@ -223,6 +228,12 @@ impl Metrics {
         let _ = self.notices.set(reporter);
     }
 
+    /// Says who counts what KEDA asks; only the first call counts. Without it there are no such families.
+    pub fn set_scaler(&self, counters: Arc<Counters>) {
+        // As above.
+        let _ = self.scaler.set(counters);
+    }
+
     /// Counts a broken invariant.
     pub fn violated(&self, site: &'static str) {
         self.invariant_violations.get_or_create(&SiteLabel { site }).inc();
@@ -279,6 +290,50 @@ impl Collector for Sources {
             )?;
         }
         Ok(())
+    }
+}
+
+/// What the server that KEDA asks counted, read at each scrape.
+#[derive(Debug)]
+struct ExternalScaler {
+    scaler: Arc<OnceLock<Arc<Counters>>>,
+}
+
+impl Collector for ExternalScaler {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(counters) = self.scaler.get() else { return Ok(()) };
+        let help = "Calls that were answered, and streams that were opened or refused";
+        let mut calls = encoder.encode_descriptor("keda_calls", help, None, MetricType::Counter)?;
+        for (method, code, count) in counters.calls() {
+            let labels = [("method", method), ("code", code)];
+            calls.encode_family(&labels)?.encode_counter::<NoLabels, _, u64>(&count, None)?;
+        }
+        let help = "Streams that are open";
+        let mut open = encoder.encode_descriptor("keda_streams", help, None, MetricType::Gauge)?;
+        for (method, count) in counters.streams() {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            open.encode_family(&[("method", method)])?.encode_gauge(&count)?;
+        }
+        for (name, help, label, counts) in [
+            ("keda_pushes", "Messages of streams", "method", counters.pushes()),
+            (
+                "keda_refused_connections",
+                "Connections that were refused",
+                "reason",
+                counters.refusals(),
+            ),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (value, count) in counts {
+                let labels = [(label, value)];
+                family.encode_family(&labels)?.encode_counter::<NoLabels, _, u64>(&count, None)?;
+            }
+        }
+        let connections = i64::try_from(counters.connections()).unwrap_or(i64::MAX);
+        let help = "Connections of KEDA's processes";
+        encoder
+            .encode_descriptor("keda_connections", help, None, MetricType::Gauge)?
+            .encode_gauge(&connections)
     }
 }
 

@@ -34,7 +34,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,7 @@ use crate::k8s::scale::{self, ScaleQueue, ScaleWrite, ScaleWriter};
 use crate::k8s::watch::{self, WatchHealth, Watches};
 use crate::k8s::{self, Uids};
 use crate::servers::admin::{self, Access, Readers};
+use crate::servers::keda::counters::Counters;
 use crate::servers::keda::{Scaler, transport};
 use crate::servers::peers::{self, Peers};
 use crate::servers::{http, keda};
@@ -534,6 +535,7 @@ fn start_servers(
     group.spawn(http::serve(listeners.public, public, group.stop.clone()));
     group.spawn(http::serve(listeners.admin, private, group.stop.clone()));
     let keda = settings.keda.as_ref();
+    let counters = Arc::<Counters>::default();
     let scaler = Scaler::new(
         keda::Context {
             board: readers.board.clone(),
@@ -543,17 +545,22 @@ fn start_servers(
             clock: readers.clock.clone(),
             namespaces: Arc::new(keda.map(|keda| keda.namespaces.clone()).unwrap_or_default()),
             drain: group.stop.clone(),
+            // Who does not serve KEDA answers those who do.
+            max_streams: keda.map_or(Semaphore::MAX_PERMITS, |keda| keda.max_streams),
+            counters: counters.clone(),
         },
         peers,
     );
     if let Some((listener, peer)) = listeners.peers {
         let pages = admin::peer_routes(readers.clone(), core.role.clone());
         let routes = peers::guarded(transport::peer_routes(&scaler).merge(pages), peer.token);
+        let routes = transport::among_peers(routes);
         group.spawn(transport::serve(listener, routes, None, group.stop.clone()));
     }
     if let (Some(listener), Some(settings)) = (listeners.keda, keda) {
         let tls = settings.tls.clone().map(ReloadingAcceptor::new).transpose();
         let tls = tls.context("serve KEDA with TLS")?.map(Arc::new);
+        readers.metrics.set_scaler(counters);
         group.spawn(scaler.clone().sweep());
         let (routes, probes) = transport::routes(scaler);
         group.spawn(probes);

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::history::{History, Moment};
-use crate::core::decision::TargetStatus;
+use crate::core::decision::{Decision, Reason, SignalState, TargetStatus};
 use crate::core::target::TargetId;
 
 /// One writer (the engine's task), many short readers. Readers take `Arc`s out and let go of the lock,
@@ -44,7 +44,9 @@ impl StatusBoard {
         self.show(target, None);
     }
 
-    /// Follows one target from its present status on. Who is slow misses statuses, never the newest.
+    /// Follows one target from its present status on. The newest status can be read at any time; the
+    /// follower is woken by what may change an answer: the configuration, the first and the last replica,
+    /// and whether there should be any. So a target whose numbers merely move costs its followers nothing.
     pub fn follow(&self, target: &TargetId) -> watch::Receiver<Followed> {
         let mut followers = self.followers.write();
         let now = || watch::Sender::new(self.get(target));
@@ -55,7 +57,11 @@ impl StatusBoard {
     fn show(&self, target: &TargetId, status: Followed) {
         let followers = self.followers.read();
         let Some(follower) = followers.get(target) else { return };
-        follower.send_replace(status);
+        follower.send_if_modified(|seen| {
+            let news = is_news(seen.as_deref(), status.as_deref());
+            *seen = status;
+            news
+        });
         if follower.receiver_count() > 0 {
             return;
         }
@@ -98,5 +104,93 @@ impl StatusBoard {
     /// Whether there is no target.
     pub fn is_empty(&self) -> bool {
         self.targets.read().is_empty()
+    }
+}
+
+/// Whether the followers of a target have to look.
+fn is_news(before: Option<&TargetStatus>, now: Option<&TargetStatus>) -> bool {
+    let (Some(before), Some(now)) = (before, now) else { return before.is_some() || now.is_some() };
+    let wish = |status: &TargetStatus| status.decision.as_deref().map(wish);
+    !Arc::ptr_eq(&before.config, &now.config)
+        || (before.replicas == 0) != (now.replicas == 0)
+        || wish(before) != wish(now)
+}
+
+/// What a decision says about the first replica: whether it is wanted, whether that is known, and whether
+/// it is wanted for want of knowledge.
+fn wish(decision: &Decision) -> (bool, bool, bool) {
+    let heard = |state| matches!(state, SignalState::Fresh | SignalState::Partial);
+    let is_heard = decision.observations().any(|(_, seen)| heard(seen.signal));
+    (decision.bounded > 0, is_heard, decision.reason == Reason::WakePathLost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::decision::{Observation, SampleCounts};
+    use crate::core::target::PodCounts;
+
+    fn status(decision: Option<Decision>) -> TargetStatus {
+        TargetStatus {
+            target: TargetId::deployment("shop", "web"),
+            config: Arc::default(),
+            replicas: 2,
+            pods: PodCounts::default(),
+            rivals: Arc::default(),
+            contest: None,
+            decision: decision.map(Arc::new),
+            last_write: None,
+            problems: Vec::new(),
+            samples: SampleCounts::default(),
+        }
+    }
+
+    fn decided(bounded: i32, signal: SignalState, reason: Reason) -> TargetStatus {
+        let observation = Observation { signal, ..Observation::default() };
+        status(Some(Decision { observation, bounded, reason, ..Decision::default() }))
+    }
+
+    #[test]
+    fn followers_are_woken_by_what_may_change_an_answer() {
+        use SignalState::{Fresh, Lost, Partial};
+        let steady = || decided(2, Fresh, Reason::Steady);
+        for (now, expected) in [
+            (steady(), false),
+            (decided(7, Fresh, Reason::StableDemand), false),
+            (decided(2, Partial, Reason::Steady), false),
+            (decided(0, Fresh, Reason::Steady), true),
+            (decided(2, Lost, Reason::Steady), true),
+            (decided(2, Fresh, Reason::WakePathLost), true),
+            (status(None), true),
+            (TargetStatus { replicas: 3, ..steady() }, false),
+            (TargetStatus { replicas: 0, ..steady() }, true),
+        ] {
+            let before = steady();
+            let now = TargetStatus { config: before.config.clone(), ..now };
+            assert_eq!(is_news(Some(&before), Some(&now)), expected, "{now:?}");
+        }
+        let configured = TargetStatus { config: Arc::default(), ..steady() };
+        assert!(is_news(Some(&steady()), Some(&configured)), "another configuration");
+        assert!(is_news(None, Some(&steady())));
+        assert!(is_news(Some(&steady()), None));
+        assert!(!is_news(None, None));
+    }
+
+    #[test]
+    fn a_follower_that_sleeps_on_reads_the_newest_status_all_the_same() {
+        let board = StatusBoard::default();
+        let first = decided(2, SignalState::Fresh, Reason::Steady);
+        let (target, config) = (first.target.clone(), first.config.clone());
+        let mut follower = board.follow(&target);
+        board.publish(Arc::new(first));
+        assert!(follower.has_changed().unwrap());
+        follower.mark_unchanged();
+        let second = decided(5, SignalState::Fresh, Reason::Steady);
+        board.publish(Arc::new(TargetStatus { config, ..second }));
+        assert!(!follower.has_changed().unwrap());
+        let newest = follower.borrow().clone().unwrap();
+        assert_eq!(newest.decision.as_ref().unwrap().bounded, 5);
+        board.remove(&target);
+        assert!(follower.has_changed().unwrap());
     }
 }

@@ -17,6 +17,9 @@
 //! | `StreamIsActive` | `true` at once when load appears, repeated each second while there is no replica, else silence |
 
 pub mod answer;
+pub mod codec;
+pub mod connections;
+pub mod counters;
 mod desk;
 mod probes;
 mod relay;
@@ -35,6 +38,7 @@ use crate::runtime::role::RoleBoard;
 use crate::runtime::status_board::StatusBoard;
 use crate::runtime::trigger_desk::TriggerDesk;
 
+use counters::Counters;
 pub use service::Scaler;
 
 /// The messages and the service as they are on the wire; `proto/externalscaler.proto` explains them.
@@ -70,4 +74,8 @@ pub struct Context {
     pub namespaces: Arc<BTreeSet<String>>,
     /// Ends every stream.
     pub drain: CancellationToken,
+    /// How many streams may be open at once; what comes beyond is refused with `RESOURCE_EXHAUSTED`.
+    pub max_streams: usize,
+    /// What is counted.
+    pub counters: Arc<Counters>,
 }

@@ -9,11 +9,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod bad_clients;
 mod calls;
 #[path = "../support/certificates.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod certificates;
+mod crowd;
 mod peers;
+mod raw;
 mod streams;
 mod tls;
 mod world;

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::calls::until;
 use crate::certificates::{Authority, Pair};
 use crate::world::{World, web};
 
@@ -102,5 +103,13 @@ async fn only_named_clients_of_the_authority_come_in() {
     let world = World::start_for(&[], Some(listed)).await;
     world.deploy("web", 1, &[]).await;
     assert!(!answered(&world, &ours, Some(&named)).await, "a common name is no name");
+    assert!(!answered(&world, &ours, Some(&ours.peer(&["someone-else"]))).await);
+    let listed = ours.peer(&["keda", "keda-operator"]);
+    assert!(answered(&world, &ours, Some(&listed)).await, "one of its names is listed");
+    let unnamed = async || {
+        let all = world.counters.refusals();
+        all.iter().any(|(why, count)| *why == "Name" && *count >= 2)
+    };
+    until("they are counted", unnamed, |are| *are).await;
     assert!(ReloadingAcceptor::new(TlsFiles::default()).is_err());
 }

@@ -25,6 +25,7 @@ use podswell::runtime::role::{Peer, Role, RoleBoard};
 use podswell::runtime::status_board::StatusBoard;
 use podswell::runtime::tls::ReloadingAcceptor;
 use podswell::runtime::trigger_desk::{DeskRequest, TriggerDesk};
+use podswell::servers::keda::counters::Counters;
 use podswell::servers::keda::wire::ScaledObjectRef;
 use podswell::servers::keda::wire::external_scaler_client::ExternalScalerClient;
 use podswell::servers::keda::{Context, Scaler, transport};
@@ -67,6 +68,8 @@ pub(crate) struct World {
     pub(crate) role: Arc<RoleBoard>,
     /// Where it answers other processes.
     pub(crate) peer: Peer,
+    /// What it counted.
+    pub(crate) counters: Arc<Counters>,
     version: Mutex<u64>,
 }
 
@@ -79,6 +82,15 @@ impl World {
     pub(crate) async fn start_for(
         namespaces: &[&str],
         tls: Option<Arc<ReloadingAcceptor>>,
+    ) -> Self {
+        Self::start_bounded(namespaces, tls, 65_536).await
+    }
+
+    /// One that lets this many streams be open.
+    pub(crate) async fn start_bounded(
+        namespaces: &[&str],
+        tls: Option<Arc<ReloadingAcceptor>>,
+        max_streams: usize,
     ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (engine, events) = EngineHandle::channel();
@@ -105,7 +117,18 @@ impl World {
         role.set(Role { is_ours: true, leads: true, ..Role::default() });
         let peers = Peers::new(role.clone());
         let shared = role.clone();
-        let context = Context { board, desk, health, role, clock, namespaces, drain };
+        let counters = Arc::<Counters>::default();
+        let context = Context {
+            board,
+            desk,
+            health,
+            role,
+            clock,
+            namespaces,
+            drain,
+            max_streams,
+            counters: counters.clone(),
+        };
         let scaler = Scaler::new(context, peers);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -125,6 +148,7 @@ impl World {
             synced,
             role: shared,
             peer,
+            counters,
             version: Mutex::default(),
         };
         world.serve_desk(requests);
@@ -211,7 +235,15 @@ impl World {
 
     /// A client on a connection of its own.
     pub(crate) fn client(&self) -> ScalerClient {
-        let channel = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        self.client_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same from another address of this machine.
+    pub(crate) fn client_at(&self, own: Ipv4Addr) -> ScalerClient {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(own.into()));
+        connector.set_nodelay(true);
+        let channel = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
         let origin = format!("http://{}", self.address).parse().unwrap();
         ExternalScalerClient::with_origin(channel, origin)
     }
@@ -223,6 +255,7 @@ async fn serve_peers(scaler: &Scaler, stop: CancellationToken) -> Peer {
     let address = listener.local_addr().unwrap().to_string().into();
     let peer = Peer { address, token: "s3cret".into() };
     let routes = guarded(transport::peer_routes(scaler), peer.token.clone());
+    let routes = transport::among_peers(routes);
     tokio::spawn(transport::serve(listener, routes, None, stop));
     peer
 }

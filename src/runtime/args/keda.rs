@@ -64,6 +64,16 @@ pub struct KedaArgs {
         value_parser = parse_namespace
     )]
     pub keda_namespaces: Vec<String>,
+
+    /// How many streams KEDA may have open at once: two for each trigger that pushes
+    #[arg(
+        long,
+        env = "PODSWELL_KEDA_MAX_STREAMS",
+        value_name = "COUNT",
+        default_value_t = 65_536,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub keda_max_streams: u32,
 }
 
 /// How KEDA is answered, checked.
@@ -75,6 +85,8 @@ pub struct KedaSettings {
     pub tls: Option<TlsFiles>,
     /// The namespaces that may be asked for; empty: all.
     pub namespaces: BTreeSet<String>,
+    /// How many streams may be open at once.
+    pub max_streams: usize,
 }
 
 /// Where other processes are answered.
@@ -131,6 +143,7 @@ impl KedaArgs {
             return Err(SettingsError::Keda { why });
         }
         let namespaces = BTreeSet::from_iter(self.keda_namespaces);
-        Ok(Some(KedaSettings { listen, tls, namespaces }))
+        let max_streams = usize::try_from(self.keda_max_streams).unwrap_or(usize::MAX);
+        Ok(Some(KedaSettings { listen, tls, namespaces, max_streams }))
     }
 }

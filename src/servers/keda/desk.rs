@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 use super::Context;
+use super::counters::{Counters, Method};
 use super::wire::ScaledObjectRef;
 use crate::core::target::TargetId;
 use crate::core::text::shown;
@@ -31,6 +33,8 @@ const MOST: usize = 16_384;
 /// A trigger that asks.
 #[derive(Debug)]
 pub(super) struct Asked {
+    /// What KEDA sends.
+    pub(super) object: Arc<ScaledObjectRef>,
     /// Who decides for it.
     pub(super) target: TargetId,
     /// What it wants to know.
@@ -41,12 +45,48 @@ pub(super) struct Asked {
 /// All triggers that ask.
 pub(super) struct Desk {
     pub(super) context: Context,
-    asked: RwLock<HashMap<ScaledObjectRef, Arc<Asked>>>,
+    asked: RwLock<HashMap<Arc<ScaledObjectRef>, Arc<Asked>>>,
+    streams: Arc<Semaphore>,
+}
+
+/// The place of an open stream; it is given back when this is dropped.
+pub(super) struct OpenStream {
+    counters: Arc<Counters>,
+    method: Method,
+    _place: OwnedSemaphorePermit,
+}
+
+impl OpenStream {
+    /// The stream sends a message.
+    pub(super) fn pushes(&self) {
+        self.counters.pushed(self.method);
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.counters.closed(self.method);
+    }
 }
 
 impl Desk {
     pub(super) fn new(context: Context) -> Arc<Self> {
-        Arc::new(Self { context, asked: RwLock::default() })
+        let streams = Arc::new(Semaphore::new(context.max_streams.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { context, asked: RwLock::default(), streams })
+    }
+
+    /// A place for a stream.
+    ///
+    /// # Errors
+    /// If there are as many as there may be.
+    pub(super) fn open_stream(&self, method: Method) -> Result<OpenStream, Status> {
+        let place = self.streams.clone().try_acquire_owned().map_err(|_full| {
+            let most = self.context.max_streams;
+            Status::resource_exhausted(format!("{most} streams are open (--keda-max-streams)"))
+        })?;
+        let counters = self.context.counters.clone();
+        counters.opened(method);
+        Ok(OpenStream { counters, method, _place: place })
     }
 
     /// The decider of a trigger, if it is known and alive.
@@ -80,10 +120,11 @@ impl Desk {
             return Err(refusal(&TriggerRefusal::Busy));
         }
         let last_ms = AtomicI64::new(self.context.clock.now().as_millisecond());
-        let asked = Arc::new(Asked { target, value, last_ms });
+        let object = Arc::new(object.clone());
+        let asked = Arc::new(Asked { object: object.clone(), target, value, last_ms });
         let mut all = self.asked.write();
-        if all.len() < MOST || all.contains_key(object) {
-            all.insert(object.clone(), asked.clone());
+        if all.len() < MOST || all.contains_key(&object) {
+            all.insert(object, asked.clone());
         }
         Ok(asked)
     }

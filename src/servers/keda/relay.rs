@@ -10,7 +10,8 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-use super::desk::Desk;
+use super::counters::Method;
+use super::desk::{Desk, OpenStream};
 use super::stream as own;
 use super::wire::{GetMetricSpecResponse, IsActiveResponse, ScaledObjectRef};
 use crate::runtime::role::Role;
@@ -24,8 +25,9 @@ type Opening<M> = BoxFuture<'static, Result<Messages<M>, Status>>;
 
 /// How a kind of stream is opened, here and at the holder.
 struct Kind<M> {
-    here: fn(Arc<Desk>, ScaledObjectRef) -> Opening<M>,
-    there: fn(Peers, ScaledObjectRef) -> Opening<M>,
+    method: Method,
+    here: fn(Arc<Desk>, Arc<ScaledObjectRef>) -> Opening<M>,
+    there: fn(Peers, Arc<ScaledObjectRef>) -> Opening<M>,
 }
 
 impl<M> Clone for Kind<M> {
@@ -39,8 +41,9 @@ impl<M> Copy for Kind<M> {}
 struct Relay<M> {
     desk: Arc<Desk>,
     peers: Option<Peers>,
-    object: ScaledObjectRef,
+    object: Arc<ScaledObjectRef>,
     kind: Kind<M>,
+    place: OpenStream,
     role: watch::Receiver<Role>,
     /// The open stream, and whether it is fed here.
     source: Option<(bool, Messages<M>)>,
@@ -56,10 +59,11 @@ pub(super) async fn activity(
     object: ScaledObjectRef,
 ) -> Result<Messages<IsActiveResponse>, Status> {
     let kind = Kind {
+        method: Method::StreamIsActive,
         here: |desk, object| own::activity(desk, object).boxed(),
         there: |peers, object| {
             async move {
-                let request = peers.request(object)?;
+                let request = peers.request((*object).clone())?;
                 Ok(peers.scaler()?.stream_is_active(request).await?.into_inner().boxed())
             }
             .boxed()
@@ -78,10 +82,11 @@ pub(super) async fn specs(
     object: ScaledObjectRef,
 ) -> Result<Messages<GetMetricSpecResponse>, Status> {
     let kind = Kind {
+        method: Method::StreamMetricSpec,
         here: |desk, object| own::specs(desk, object).boxed(),
         there: |peers, object| {
             async move {
-                let request = peers.request(object)?;
+                let request = peers.request((*object).clone())?;
                 Ok(peers.scaler()?.stream_metric_spec(request).await?.into_inner().boxed())
             }
             .boxed()
@@ -97,7 +102,9 @@ async fn relayed<M: Send + 'static>(
     kind: Kind<M>,
 ) -> Result<Messages<M>, Status> {
     let role = desk.context.role.follow();
-    let mut relay = Relay { desk, peers, object, kind, role, source: None };
+    let place = desk.open_stream(kind.method)?;
+    let object = Arc::new(object);
+    let mut relay = Relay { desk, peers, object, kind, place, role, source: None };
     match relay.open().await {
         // What may pass by itself is no error: the stream is silent until then.
         Err(status) if status.code() != Code::Unavailable => return Err(status),
@@ -105,6 +112,7 @@ async fn relayed<M: Send + 'static>(
     }
     let messages = stream::unfold(relay, |mut relay| async move {
         let message = relay.next().await?;
+        relay.place.pushes();
         Some((Ok(message), relay))
     });
     Ok(messages.boxed())

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::answer;
+use super::answer::{self, NoAnswer};
 use super::desk::{Asked, Desk};
 use super::service;
 use super::wire::{GetMetricSpecResponse, IsActiveResponse, ScaledObjectRef};
@@ -36,7 +36,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A trigger whose newest status is followed.
 struct Following {
     desk: Arc<Desk>,
-    object: ScaledObjectRef,
+    object: Arc<ScaledObjectRef>,
     followed: Option<(Arc<Asked>, watch::Receiver<Followed>)>,
 }
 
@@ -50,7 +50,7 @@ enum Step<T> {
 impl Following {
     /// # Errors
     /// If the trigger is one that cannot be answered; what may pass by itself is no error.
-    async fn begin(desk: Arc<Desk>, object: ScaledObjectRef) -> Result<Self, Status> {
+    async fn begin(desk: Arc<Desk>, object: Arc<ScaledObjectRef>) -> Result<Self, Status> {
         let mut following = Self { desk, object, followed: None };
         match following.attach().await {
             Err(status) if status.code() != Code::Unavailable => Err(status),
@@ -60,6 +60,8 @@ impl Following {
 
     async fn attach(&mut self) -> Result<(), Status> {
         let asked = self.desk.find(&self.object).await?;
+        // One copy for all that ask by the same trigger.
+        self.object = asked.object.clone();
         let receiver = self.desk.context.board.follow(&asked.target);
         self.followed = Some((asked, receiver));
         Ok(())
@@ -118,7 +120,7 @@ async fn sleep_until(until: Option<Instant>) {
 /// If the trigger cannot be answered.
 pub(super) async fn activity(
     desk: Arc<Desk>,
-    object: ScaledObjectRef,
+    object: Arc<ScaledObjectRef>,
 ) -> Result<BoxStream<'static, Result<IsActiveResponse, Status>>, Status> {
     let following = Following::begin(desk, object).await?;
     let told: Option<Instant> = None;
@@ -132,6 +134,8 @@ pub(super) async fn activity(
                     told = None;
                     return Step::Wait(None);
                 }
+                // The engine hangs, or has: the next decision may be no news.
+                Err(NoAnswer::Stale) => return Step::Wait(Some(instant() + RETRY)),
                 Err(_) => return Step::Wait(None),
             }
             if let Some(due) = told.map(|told| told + REPEAT) {
@@ -157,7 +161,7 @@ pub(super) async fn activity(
 /// If the trigger cannot be answered.
 pub(super) async fn specs(
     desk: Arc<Desk>,
-    object: ScaledObjectRef,
+    object: Arc<ScaledObjectRef>,
 ) -> Result<BoxStream<'static, Result<GetMetricSpecResponse, Status>>, Status> {
     let following = Following::begin(desk, object).await?;
     let told: Option<(GetMetricSpecResponse, Instant)> = None;
