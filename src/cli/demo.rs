@@ -1,13 +1,15 @@
 //! `podswell demo`: the controller at work on a played cluster.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser as _};
 
+use super::explain::ATTENTION;
+use super::simulate::{complain, load};
 use super::{Cli, Verb};
 use crate::core::duration::GoDuration;
 use crate::demo::{self, DemoOptions, NAMESPACE};
@@ -28,6 +30,15 @@ pub(super) struct DemoArgs {
     #[arg(long, value_name = "DURATION")]
     duration: Option<String>,
 
+    /// How many times faster than the clock the story runs: its load, the start of its pods, and the
+    /// annotated windows and delays as far as podswell takes them (no window below 6 s)
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10))]
+    speed: u8,
+
+    /// A scenario of podswell simulate, whose load one more workload gets, again and again
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+
     /// error, warn, info, debug, trace, or a list of MODULE=LEVEL
     #[arg(long, default_value = "error", value_name = "LEVEL")]
     log_level: String,
@@ -35,7 +46,15 @@ pub(super) struct DemoArgs {
 
 pub(super) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let duration = args.duration.as_deref().map(parse_duration).transpose()?;
-    let options = DemoOptions { seed: args.seed, port: args.port, duration };
+    let scenario = match args.scenario.as_deref().map(load).transpose() {
+        Ok(scenario) => scenario,
+        Err(bad) => {
+            complain(&bad);
+            return Ok(ExitCode::from(ATTENTION));
+        }
+    };
+    let (seed, port, speed) = (args.seed, args.port, args.speed);
+    let options = DemoOptions { seed, port, duration, speed, scenario };
     demo::run(&options, |kubeconfig, page| settings(kubeconfig, page, &args.log_level))
 }
 

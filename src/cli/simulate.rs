@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use self::files::BadInput;
+pub(super) use self::files::{complain, load};
 use self::jobs::Job;
 use super::explain::ATTENTION;
 use super::print;
@@ -101,7 +102,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         Ok(code) => Ok(code),
         Err(Failure::Other(error)) => Err(error),
         Err(Failure::Input(bad)) => {
-            files::complain(&bad);
+            complain(&bad);
             Ok(ExitCode::from(ATTENTION))
         }
     }
@@ -114,7 +115,7 @@ fn play(args: &SimulateArgs) -> Result<ExitCode, Failure> {
     }
     let mut played = Vec::new();
     for file in &args.files {
-        let (name, mut scenario) = files::load(file)?;
+        let (name, mut scenario) = load(file)?;
         sweep::apply(&mut scenario, &args.sweep)?;
         let first = args.seed.unwrap_or(scenario.seed);
         let seeds: Vec<Option<u64>> = match args.seeds {

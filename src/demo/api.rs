@@ -30,6 +30,9 @@ use crate::runtime::clock::{Clock, instant};
 /// How long a watch lasts where the client names no time.
 const WATCH_TIME: Duration = Duration::from_secs(300);
 
+/// How long a watch may not notice that a fault was switched on.
+const WATCH_LOOKS: Duration = Duration::from_millis(500);
+
 /// What the API works with.
 #[derive(Clone)]
 pub(super) struct Api {
@@ -460,7 +463,9 @@ impl Watching {
                 if watching.api.faults.drops_watches() {
                     return None;
                 }
-                match watching.next_lines() {
+                let forgotten = watching.api.faults.expires_watches();
+                let news = if forgotten { Err(StoreError::Gone) } else { watching.next_lines() };
+                match news {
                     Err(gone) => {
                         let line =
                             line("ERROR", &status_document(410, "Expired", &gone.to_string()));
@@ -471,8 +476,10 @@ impl Watching {
                     }
                     Ok(_) => {}
                 }
-                let more = tokio::time::timeout_at(watching.until, watching.news.changed()).await;
-                if !matches!(more, Ok(Ok(()))) {
+                let looks = watching.until.min(instant() + WATCH_LOOKS);
+                // What ended the wait does not matter: the loop looks what there is.
+                let _ = tokio::time::timeout_at(looks, watching.news.changed()).await;
+                if instant() >= watching.until {
                     let last = watching.bookmarks.then(|| Ok(watching.bookmark().into()));
                     return last.map(|line| (line, None));
                 }

@@ -17,7 +17,7 @@ pub(super) const DEFAULT_TIME: Duration = Duration::from_secs(40);
 pub(super) const LONGEST_TIME: Duration = Duration::from_secs(600);
 
 /// Everything that can be broken: its name in URLs and what it does.
-pub(super) const NAMES: [(&str, &str); 11] = [
+pub(super) const NAMES: [(&str, &str); 13] = [
     ("prometheus-down", "Prometheus does not answer"),
     ("prometheus-slow", "Prometheus answers after 8 s"),
     ("prometheus-nan", "Prometheus answers NaN"),
@@ -25,7 +25,9 @@ pub(super) const NAMES: [(&str, &str); 11] = [
     ("api-429", "the API server asks to be left alone"),
     ("api-500", "the API server fails at each write of replicas"),
     ("api-silent", "the API server does not answer writes of replicas"),
+    ("api-410", "the API server has forgotten the versions that watches ask for"),
     ("watches-dropped", "the API server ends every watch"),
+    ("leader-lost", "another process takes the lease, and scales nothing"),
     ("pods-lie", "one pod of each workload reports 1e308, another NaN"),
     ("burst-1000", "checkout gets a thousand times its load"),
     ("gitops-reverts", "a GitOps tool sets checkout back to 1 replica"),
@@ -82,7 +84,7 @@ impl Faults {
         self.until.lock().get(name).is_some_and(|until| now < *until)
     }
 
-    /// What a request meets. Leases are spared: another demo than this one shows a lost leader.
+    /// What a request meets. Leases are spared: a lost lease is a fault of its own.
     pub(super) fn api(&self, writes: bool, kind: &Kind) -> Option<ApiFault> {
         if !writes || *kind == LEASES {
             return None;
@@ -100,5 +102,9 @@ impl Faults {
 
     pub(super) fn drops_watches(&self) -> bool {
         self.is_on("watches-dropped")
+    }
+
+    pub(super) fn expires_watches(&self) -> bool {
+        self.is_on("api-410")
     }
 }

@@ -9,12 +9,15 @@ mod cast;
 mod faults;
 mod kinds;
 mod prometheus;
+mod scenario;
+mod score;
 mod selector;
 mod store;
+mod story;
 mod table;
 mod town;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -36,11 +39,14 @@ use tokio_util::sync::CancellationToken;
 use crate::runtime::args::Settings;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::{self, Company};
+use crate::sim::scenario::Scenario;
 use api::Api;
-use cast::CAST;
+use cast::Actor;
 use faults::{DEFAULT_TIME, Faults};
 use kinds::{AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, KINDS, Kind, NAMESPACES};
 use prometheus::Prometheus;
+use scenario::Played;
+use score::{Books, Score};
 use store::{Key, Store};
 use town::{Numbers, Town};
 
@@ -56,6 +62,10 @@ pub struct DemoOptions {
     pub port: u16,
     /// Ends by itself after this time with a summary; never if absent.
     pub duration: Option<Duration>,
+    /// How many times faster than the clock the story runs; 1 ..= 10.
+    pub speed: u8,
+    /// A scenario whose load one more workload carries, with its name.
+    pub scenario: Option<(String, Scenario)>,
 }
 
 /// The played half, as far as the other half has to know.
@@ -63,6 +73,9 @@ struct Stage {
     store: Arc<Store>,
     faults: Arc<Faults>,
     numbers: Arc<Mutex<BTreeMap<String, Numbers>>>,
+    books: Arc<Mutex<Books>>,
+    cast: Arc<[Actor]>,
+    left_out: Vec<&'static str>,
     api: SocketAddr,
     stop: CancellationToken,
 }
@@ -72,7 +85,7 @@ struct Stage {
 /// `settings_for` makes the controller's settings from the path of a kubeconfig and the page's address.
 ///
 /// # Errors
-/// If a port is taken, or the controller does not start or ends by itself.
+/// If a port is taken, the scenario is refused, or the controller does not start or ends by itself.
 pub fn run(
     options: &DemoOptions,
     settings_for: impl FnOnce(&std::path::Path, SocketAddr) -> anyhow::Result<Settings>,
@@ -88,7 +101,7 @@ pub fn run(
     let kubeconfig = folder.join("kubeconfig");
     std::fs::write(&kubeconfig, stage.kubeconfig()).context("write the demo's kubeconfig")?;
     let settings = settings_for(&kubeconfig, page)?;
-    say(&Stage::invitation(options, &kubeconfig));
+    say(&stage.invitation(options, &kubeconfig));
     let stop = CancellationToken::new();
     if let Some(duration) = options.duration {
         let stop = stop.clone();
@@ -97,7 +110,7 @@ pub fn run(
             stop.cancel();
         });
     }
-    let routes = stage.routes(options.seed);
+    let routes = stage.routes(options, &kubeconfig);
     let ended = runtime::run_beside(settings, Company { stop, routes: Some(routes) });
     say(&stage.summary(options.seed));
     stage.stop.cancel();
@@ -124,14 +137,21 @@ impl Stage {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (store, stop) = (Arc::new(Store::new()), CancellationToken::new());
         let faults = Arc::new(Faults::new(clock.clone()));
+        // The page's listener is the controller's; here it is only seen whether its port is free, so that
+        // whoever started the demo is told of --port.
+        drop(bind(options.port).await?);
         let api_port = if options.port == 0 { 0 } else { options.port + 1 };
         let api_listener = bind(api_port).await?;
         let prometheus_listener = bind(0).await?;
         let api = api_listener.local_addr().context("the address of the demo's API")?;
         let prometheus = prometheus_listener.local_addr().context("the address of Prometheus")?;
-        furnish(&store, clock.as_ref(), prometheus);
-        let town = Town::new(store.clone(), faults.clone(), clock.clone(), options.seed);
-        let numbers = town.numbers();
+        let played = options.scenario.as_ref().map(|(name, scenario)| Played::of(name, scenario));
+        let played = played.transpose().map_err(anyhow::Error::msg)?;
+        let cast = cast::cast(options.speed, played.as_ref());
+        furnish(&store, clock.as_ref(), &cast, &sources(prometheus, played.as_ref()));
+        let town =
+            Town::new(store.clone(), faults.clone(), clock.clone(), (cast.clone(), options.seed));
+        let (numbers, books) = (town.numbers(), town.books());
         let routes =
             api::routes(Api { store: store.clone(), faults: faults.clone(), clock: clock.clone() });
         tokio::spawn(crate::servers::http::serve(api_listener, routes, stop.clone()));
@@ -139,10 +159,12 @@ impl Stage {
             numbers: numbers.clone(),
             faults: faults.clone(),
             clock,
+            cast: cast.clone(),
         });
         tokio::spawn(crate::servers::http::serve(prometheus_listener, routes, stop.clone()));
         tokio::spawn(town.run(stop.clone()));
-        Ok(Self { store, faults, numbers, api, stop })
+        let left_out = played.map(|played| played.left_out).unwrap_or_default();
+        Ok(Self { store, faults, numbers, books, cast, left_out, api, stop })
     }
 
     fn kubeconfig(&self) -> String {
@@ -155,25 +177,39 @@ impl Stage {
         .to_string()
     }
 
-    fn invitation(options: &DemoOptions, kubeconfig: &std::path::Path) -> String {
+    fn invitation(&self, options: &DemoOptions, kubeconfig: &std::path::Path) -> String {
         let (port, config) = (options.port, kubeconfig.display());
         format!(
-            "podswell demo: {} workloads, seed {}; the cluster is played, the controller is the real one\n\n  \
+            "podswell demo: {} workloads, seed {}, speed {}; the cluster is played, the controller is the real \
+             one\n{}\n  \
              open  http://127.0.0.1:{port}\n  \
              try   podswell explain deploy/checkout -n shop --server http://127.0.0.1:{port}\n  \
              try   kubectl --kubeconfig {config} get deploy -w\n  \
              try   curl -X POST http://127.0.0.1:{port}/v1/demo/faults/prometheus-down\n\n\
              Ctrl-C ends it.\n",
-            CAST.len(),
+            self.cast.len(),
             options.seed,
+            options.speed,
+            self.left_out_line(),
+        )
+    }
+
+    /// What of the scenario's file is not played, as a line; empty where there is no scenario.
+    fn left_out_line(&self) -> String {
+        if self.left_out.is_empty() {
+            return String::new();
+        }
+        let keys = self.left_out.join(", ");
+        format!(
+            "scenario: its load, target, source and pods' start are played; left to podswell simulate: {keys}\n"
         )
     }
 
     fn summary(&self, seed: u64) -> String {
         let mut text =
             format!("\nseed {seed}\n{:<22} {:>13} {:>8}\n", "workload", "most replicas", "changes");
-        for actor in &CAST {
-            let name = town::full_name(actor.namespace, actor.name);
+        for actor in self.cast.iter() {
+            let name = town::full_name(&actor.namespace, &actor.name);
             let mine = self.numbers.lock().get(&name).copied().unwrap_or_default();
             let line = format!("{name:<22} {:>13} {:>8}\n", mine.most_replicas, mine.changes);
             text.push_str(&line);
@@ -182,11 +218,21 @@ impl Stage {
     }
 
     /// What the page and scripts ask of the demo.
-    fn routes(&self, seed: u64) -> Router {
-        let state =
-            Arc::new(Backstage { faults: self.faults.clone(), store: self.store.clone(), seed });
+    fn routes(&self, options: &DemoOptions, kubeconfig: &std::path::Path) -> Router {
+        let server = format!("http://127.0.0.1:{}", options.port);
+        let state = Arc::new(Backstage {
+            faults: self.faults.clone(),
+            store: self.store.clone(),
+            books: self.books.clone(),
+            cast: self.cast.clone(),
+            left_out: self.left_out.clone(),
+            story: story::steps(&server, &kubeconfig.display().to_string()),
+            seed: options.seed,
+            speed: options.speed,
+        });
         Router::new()
             .route("/v1/demo", get(about))
+            .route("/v1/demo/score", get(score))
             .route("/v1/demo/faults/{name}", post(order))
             .with_state(state)
     }
@@ -194,31 +240,31 @@ impl Stage {
 
 async fn bind(port: u16) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-    TcpListener::bind(address).await.with_context(|| {
-        format!("listen on {address} for the demo's cluster (choose another one with --port)")
-    })
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address} (choose other ports with --port)"))
 }
 
 /// The objects with which the story begins.
-fn furnish(store: &Store, clock: &dyn Clock, prometheus: SocketAddr) {
+fn furnish(store: &Store, clock: &dyn Clock, cast: &[Actor], sources: &BTreeMap<&str, String>) {
     let put = |wanted: &Kind, namespace: &str, name: &str, object: Value| {
         let Some(kind) = KINDS.iter().find(|kind| *kind == wanted) else { return };
         // Each object is named once, so none is there before.
         let _ = store.create(clock.wall(), &Key::new(kind, namespace, name), object);
     };
-    for name in [NAMESPACE, "shop", "media", "batch"] {
+    let namespaces = cast.iter().map(|actor| actor.namespace.as_str());
+    for name in namespaces.chain([NAMESPACE]).collect::<BTreeSet<_>>() {
         put(&NAMESPACES, "", name, json!({}));
     }
-    put(&CONFIG_MAPS, NAMESPACE, "podswell-sources", json!({ "data": sources(prometheus) }));
-    for actor in &CAST {
-        let annotations: BTreeMap<_, _> = actor.annotations.iter().copied().collect();
+    put(&CONFIG_MAPS, NAMESPACE, "podswell-sources", json!({ "data": sources }));
+    for actor in cast {
         let labels = json!({ "app": actor.name });
         put(
             &DEPLOYMENTS,
-            actor.namespace,
-            actor.name,
+            &actor.namespace,
+            &actor.name,
             json!({
-                "metadata": { "annotations": annotations, "labels": labels },
+                "metadata": { "annotations": actor.annotations, "labels": labels },
                 "spec": {
                     "replicas": actor.replicas,
                     "selector": { "matchLabels": labels },
@@ -232,8 +278,8 @@ fn furnish(store: &Store, clock: &dyn Clock, prometheus: SocketAddr) {
         if actor.has_hpa {
             put(
                 &AUTOSCALERS,
-                actor.namespace,
-                actor.name,
+                &actor.namespace,
+                &actor.name,
                 json!({ "spec": {
                     "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": actor.name },
                     "minReplicas": actor.replicas, "maxReplicas": 10,
@@ -243,32 +289,42 @@ fn furnish(store: &Store, clock: &dyn Clock, prometheus: SocketAddr) {
     }
 }
 
-fn sources(prometheus: SocketAddr) -> BTreeMap<&'static str, String> {
+fn sources(prometheus: SocketAddr, played: Option<&Played>) -> BTreeMap<&'static str, String> {
     let source = |kind: &str, metric: &str, more: &str| {
         format!(
             "server: {{ url: \"http://{prometheus}\" }}\nkind: {kind}\nexpr: {metric}\nform: gauge\n\
              interval: 1s\nresolution: 1s\n{more}match: {{ namespace: namespace, workload: deployment }}\n"
         )
     };
-    BTreeMap::from([
+    let mut sources = BTreeMap::from([
         ("gateway", source("concurrency", "gateway_requests_in_flight", "")),
         ("ingress", source("rps", "ingress_requests_per_second", "")),
         ("queue", source("backlog", "queue_items", "visibleAtZero: true\n")),
-    ])
+    ]);
+    if let Some(played) = played {
+        let seen = if played.visible_at_zero { "visibleAtZero: true\n" } else { "" };
+        sources.insert(scenario::SOURCE, source(played.metric, "scenario_load", seen));
+    }
+    sources
 }
 
 /// What the routes of the page work with.
 struct Backstage {
     faults: Arc<Faults>,
     store: Arc<Store>,
+    books: Arc<Mutex<Books>>,
+    cast: Arc<[Actor]>,
+    left_out: Vec<&'static str>,
+    story: Vec<Value>,
     seed: u64,
+    speed: u8,
 }
 
 async fn about(State(backstage): State<Arc<Backstage>>) -> Json<Value> {
     let faults = faults::NAMES.iter().map(
         |(name, what)| json!({ "name": name, "about": what, "on": backstage.faults.is_on(name) }),
     );
-    let cast = CAST.iter().map(
+    let cast = backstage.cast.iter().map(
         |actor| json!({ "namespace": actor.namespace, "name": actor.name, "about": actor.about }),
     );
     let Some(deployments) = KINDS.iter().find(|kind| **kind == DEPLOYMENTS) else {
@@ -276,9 +332,18 @@ async fn about(State(backstage): State<Arc<Backstage>>) -> Json<Value> {
     };
     Json(json!({
         "apiVersion": "podswell.dev/v1", "kind": "Demo", "seed": backstage.seed,
+        "speed": backstage.speed, "scenarioLeftOut": backstage.left_out, "story": backstage.story,
         "deployments": backstage.store.list(deployments, None).0.len(),
         "faults": faults.collect::<Vec<_>>(), "cast": cast.collect::<Vec<_>>(),
     }))
+}
+
+async fn score(State(backstage): State<Arc<Backstage>>) -> Response {
+    let score = Score::of(&backstage.cast, &backstage.books.lock(), backstage.seed);
+    match tokio::task::spawn_blocking(move || score.show()).await {
+        Ok(shown) => Json(shown).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// For how long a fault is ordered.

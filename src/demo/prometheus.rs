@@ -1,4 +1,4 @@
-//! A Prometheus as far as podswell asks one: instant queries of the three series that the demo has.
+//! A Prometheus as far as podswell asks one: instant queries of the few series that the demo has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::cast::{CAST, Seen};
+use super::cast::{Actor, Seen};
 use super::faults::Faults;
 use super::town::{Numbers, full_name};
 use crate::runtime::clock::Clock;
@@ -26,6 +26,7 @@ pub(super) struct Prometheus {
     pub(super) numbers: Arc<Mutex<BTreeMap<String, Numbers>>>,
     pub(super) faults: Arc<Faults>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) cast: Arc<[Actor]>,
 }
 
 /// The routes of the endpoint.
@@ -47,6 +48,7 @@ async fn query(State(prometheus): State<Prometheus>, request: axum::extract::Req
         ("gateway_requests_in_flight", Seen::RequestsInFlight),
         ("ingress_requests_per_second", Seen::RequestRate),
         ("queue_items", Seen::Queue),
+        ("scenario_load", Seen::Scenario),
     ]
     .into_iter()
     .filter(|(metric, _)| asked.contains(metric))
@@ -62,12 +64,12 @@ impl Prometheus {
         let now = self.clock.wall().as_millisecond() as f64 / 1000.0;
         let lies = self.faults.is_on("prometheus-nan");
         let numbers = self.numbers.lock();
-        let actors = CAST.iter().filter(|actor| actor.seen == seen);
+        let actors = self.cast.iter().filter(|actor| actor.seen == seen);
         actors
             .map(|actor| {
-                let mine = numbers.get(&full_name(actor.namespace, actor.name)).copied();
+                let mine = numbers.get(&full_name(&actor.namespace, &actor.name)).copied();
                 let mine = mine.unwrap_or_default();
-                let value = if seen == Seen::Queue { mine.backlog } else { mine.load };
+                let value = if actor.items_per_pod.is_some() { mine.backlog } else { mine.load };
                 let value = if lies { "NaN".to_owned() } else { value.to_string() };
                 json!({
                     "metric": {

@@ -12,6 +12,10 @@ use super::kinds::Kind;
 /// How many changes a watch may be behind; whoever is further behind has to list again.
 const LOG_LENGTH: usize = 4096;
 
+/// The version before the first object. Whoever asks for what happened since an earlier one asks for
+/// something that is forgotten, as in any cluster that is not new.
+const FIRST_VERSION: u64 = 1000;
+
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
@@ -75,7 +79,8 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new() -> Self {
-        Self { content: Mutex::default(), version: watch::Sender::new(0) }
+        let content = Content { version: FIRST_VERSION, ..Content::default() };
+        Self { content: Mutex::new(content), version: watch::Sender::new(FIRST_VERSION) }
     }
 
     /// Tells when there is something new.
@@ -257,9 +262,9 @@ mod tests {
     fn a_write_with_an_old_version_is_a_conflict() {
         let (store, key) = stored();
         let scale = |to: i32| move |object: &mut Value| object["spec"]["replicas"] = json!(to);
-        let second = store.update(&key, Some("1"), scale(3)).unwrap();
-        assert_eq!(second["metadata"]["resourceVersion"], "2");
-        assert_eq!(store.update(&key, Some("1"), scale(4)), Err(StoreError::Conflict));
+        let second = store.update(&key, Some("1001"), scale(3)).unwrap();
+        assert_eq!(second["metadata"]["resourceVersion"], "1002");
+        assert_eq!(store.update(&key, Some("1001"), scale(4)), Err(StoreError::Conflict));
         assert_eq!(store.update(&key, None, scale(3)).unwrap(), second, "nothing changed");
         assert_eq!(
             store.create(Timestamp::UNIX_EPOCH, &key, json!({})),
@@ -270,17 +275,18 @@ mod tests {
     #[test]
     fn a_watch_hears_of_its_kind_and_namespace_and_of_a_gap() {
         let (store, key) = stored();
+        assert_eq!(store.since(1, deployments(), None).unwrap_err(), StoreError::Gone);
         let what = |since: u64, namespace: Option<&str>| {
             let (changes, _) = store.since(since, deployments(), namespace).unwrap();
             changes.iter().map(|change| change.what).collect::<Vec<_>>()
         };
         store.delete(&key).unwrap();
-        assert_eq!(what(0, None), ["ADDED", "DELETED"]);
-        assert_eq!(what(1, Some("shop")), ["DELETED"]);
-        assert!(what(0, Some("other")).is_empty());
+        assert_eq!(what(1000, None), ["ADDED", "DELETED"]);
+        assert_eq!(what(1001, Some("shop")), ["DELETED"]);
+        assert!(what(1000, Some("other")).is_empty());
         assert!(
             store
-                .since(0, KINDS.iter().find(|kind| **kind == PODS).unwrap(), None)
+                .since(1000, KINDS.iter().find(|kind| **kind == PODS).unwrap(), None)
                 .unwrap()
                 .0
                 .is_empty()
@@ -289,7 +295,7 @@ mod tests {
             store.create(Timestamp::UNIX_EPOCH, &key, json!({})).unwrap();
             store.delete(&key).unwrap();
         }
-        assert_eq!(store.since(1, deployments(), None).unwrap_err(), StoreError::Gone);
+        assert_eq!(store.since(1001, deployments(), None).unwrap_err(), StoreError::Gone);
     }
 
     #[test]

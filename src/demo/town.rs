@@ -15,9 +15,10 @@ use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::cast::{Actor, CAST, ITEMS_PER_POD, Seen};
+use super::cast::Actor;
 use super::faults::Faults;
-use super::kinds::{DEPLOYMENTS, KINDS, Kind, PODS, REPLICA_SETS};
+use super::kinds::{DEPLOYMENTS, KINDS, Kind, LEASES, PODS, REPLICA_SETS};
+use super::score::Books;
 use super::store::{Key, Store, at, field, merge, whole_seconds};
 use crate::runtime::clock::Clock;
 
@@ -31,6 +32,8 @@ const POD_START: Duration = Duration::from_secs(2);
 const MOST_PODS: usize = 200;
 /// The port of every pod's page.
 const POD_PORT: u16 = 9090;
+/// Who takes the lease when that fault is on.
+const RIVAL: &str = "another-podswell";
 
 /// What is known of one workload's load at the moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,6 +60,15 @@ struct Pod {
     stop: CancellationToken,
 }
 
+/// How many pods a workload has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pods {
+    /// Those that serve.
+    pub(super) ready: usize,
+    /// All of them, also those that start or end.
+    pub(super) placed: usize,
+}
+
 /// The page of a pod: its requests in flight.
 type Page = Arc<Mutex<f64>>;
 
@@ -72,7 +84,11 @@ pub(super) struct Town {
     addresses: u32,
     names: u64,
     reverted: Timestamp,
+    carried: Timestamp,
+    rival_holds: bool,
+    cast: Arc<[Actor]>,
     numbers: Arc<Mutex<BTreeMap<String, Numbers>>>,
+    books: Arc<Mutex<Books>>,
 }
 
 fn kind(wanted: &Kind) -> &'static Kind {
@@ -89,7 +105,7 @@ impl Town {
         store: Arc<Store>,
         faults: Arc<Faults>,
         clock: Arc<dyn Clock>,
-        seed: u64,
+        (cast, seed): (Arc<[Actor]>, u64),
     ) -> Self {
         let began = clock.now();
         Self {
@@ -98,6 +114,10 @@ impl Town {
             seed,
             began,
             reverted: began,
+            carried: began,
+            rival_holds: false,
+            cast,
+            books: Arc::default(),
             pods: BTreeMap::new(),
             pages: BTreeMap::new(),
             addresses: 0,
@@ -112,6 +132,11 @@ impl Town {
         self.numbers.clone()
     }
 
+    /// What it cost so far, and what it was good for.
+    pub(super) fn books(&self) -> Arc<Mutex<Books>> {
+        self.books.clone()
+    }
+
     /// Lives until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut step = tokio::time::interval(STEP);
@@ -119,6 +144,7 @@ impl Town {
         while stop.run_until_cancelled(step.tick()).await.is_some() {
             let now = self.clock.now();
             self.gitops(now);
+            self.rival();
             for deployment in self.store.list(kind(&DEPLOYMENTS), None).0 {
                 self.look_after(now, &deployment).await;
             }
@@ -147,6 +173,34 @@ impl Town {
             }]);
             field(object, "metadata").insert("managedFields".into(), owned);
         });
+    }
+
+    /// Another process that takes the lease and renews it while that fault is on, then releases it.
+    fn rival(&mut self) {
+        let takes = self.faults.is_on("leader-lost");
+        if !takes && !std::mem::replace(&mut self.rival_holds, false) {
+            return;
+        }
+        self.rival_holds = takes;
+        let key = Key::new(kind(&LEASES), super::NAMESPACE, crate::k8s::lease::LEASE_NAME);
+        let renewed = format!("{:.6}", self.clock.wall());
+        // Without a lease there is nothing to take.
+        let _ = self.store.update(&key, None, |lease| {
+            let spec = field(lease, "spec");
+            let holder = if takes { RIVAL } else { "" };
+            if spec.get("holderIdentity").is_some_and(|held| held != holder) && takes {
+                let changes = spec.get("leaseTransitions").and_then(Value::as_i64).unwrap_or(0);
+                spec.insert("leaseTransitions".into(), json!(changes + 1));
+                spec.insert("acquireTime".into(), json!(renewed));
+            }
+            spec.insert("holderIdentity".into(), json!(holder));
+            spec.insert("leaseDurationSeconds".into(), json!(if takes { 4 } else { 1 }));
+            spec.insert("renewTime".into(), json!(renewed));
+        });
+    }
+
+    fn actor(&self, of: &Key) -> Option<&Actor> {
+        self.cast.iter().find(|actor| actor.namespace == of.namespace && actor.name == of.name)
     }
 
     async fn look_after(&mut self, now: Timestamp, deployment: &Value) {
@@ -210,7 +264,8 @@ impl Town {
         if self.store.create(self.clock.wall(), &key, object).is_err() {
             return;
         }
-        let start = actor(of).map_or(POD_START, |actor| actor.pod_start);
+        let start = self.actor(of).map_or(POD_START, |actor| actor.pod_start);
+        self.books.lock().started(&full_name(&of.namespace, &of.name));
         let ready_at = now.checked_add(start).unwrap_or(now);
         let stop = CancellationToken::new();
         let pod =
@@ -310,8 +365,10 @@ impl Town {
     /// Spreads each actor's load over its ready pods, and lets its queue grow and shrink.
     fn carry_load(&mut self, now: Timestamp) {
         let second = now.duration_since(self.began).as_secs_f64();
-        for actor in &CAST {
-            let of = Key::new(kind(&DEPLOYMENTS), actor.namespace, actor.name);
+        let span_s = now.duration_since(self.carried).as_secs_f64().max(0.0);
+        self.carried = now;
+        for actor in self.cast.iter() {
+            let of = Key::new(kind(&DEPLOYMENTS), &actor.namespace, &actor.name);
             let burst = actor.name == "checkout" && self.faults.is_on("burst-1000");
             let load = actor.load(self.seed, second) * if burst { 1000.0 } else { 1.0 };
             let ready: Vec<&Key> = self
@@ -332,24 +389,24 @@ impl Town {
                     *page.lock() = lie.unwrap_or(share);
                 }
             }
-            self.note_load(actor, load, ready.len());
+            let placed = self.pods.values().filter(|pod| pod.of == of).count();
+            let pods = Pods { ready: ready.len(), placed };
+            self.note_load(actor, load, pods, (second, span_s));
         }
     }
 
-    fn note_load(&self, actor: &Actor, load: f64, ready: usize) {
+    fn note_load(&self, actor: &Actor, load: f64, pods: Pods, (second, span_s): (f64, f64)) {
+        let name = full_name(&actor.namespace, &actor.name);
+        self.books.lock().span(&name, (second, span_s), (load, actor.per_pod), pods);
         let mut numbers = self.numbers.lock();
-        let mine = numbers.entry(full_name(actor.namespace, actor.name)).or_default();
-        (mine.load, mine.ready) = (load, ready);
-        if actor.seen == Seen::Queue {
+        let mine = numbers.entry(name).or_default();
+        (mine.load, mine.ready) = (load, pods.ready);
+        if let Some(items_per_pod) = actor.items_per_pod {
             #[expect(clippy::cast_precision_loss, reason = "at most some hundred pods")]
-            let done = ready as f64 * ITEMS_PER_POD;
-            mine.backlog = (mine.backlog + (load - done) * STEP.as_secs_f64()).max(0.0);
+            let done = pods.ready as f64 * items_per_pod;
+            mine.backlog = (mine.backlog + (load - done) * span_s).max(0.0);
         }
     }
-}
-
-fn actor(of: &Key) -> Option<&'static Actor> {
-    CAST.iter().find(|actor| actor.namespace == of.namespace && actor.name == of.name)
 }
 
 async fn serve_page(listener: TcpListener, page: Page, stop: CancellationToken) {

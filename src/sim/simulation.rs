@@ -9,9 +9,10 @@ use super::plan::{Plan, target_config};
 use super::policy::{EnginePolicy, Fact, HpaPolicy, KedaPolicy, Limits, Order, Policy, View};
 use super::random::Random;
 use super::report::{Outcome, Report};
-use super::scenario::{Autoscaler, EngineOptions, Scenario, Span};
+use super::scenario::{Autoscaler, Detail, EngineOptions, Scenario, Span};
 use super::world::World;
 use crate::core::keys;
+use crate::core::spec::ScalingMetric;
 
 /// Runs every policy of a scenario and judges the outcome; `name` stands in the report. With another seed
 /// than the scenario's own, nothing is judged.
@@ -40,6 +41,32 @@ pub fn run(name: &str, scenario: &Scenario, seed: Option<u64>) -> Result<Report,
         report.failures = judge(scenario, &report.outcomes);
     }
     Ok(report)
+}
+
+/// A scenario's load as others than the simulator can play it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stream {
+    /// Requests a second of the first copy, for each second of the run; ≥ 0.
+    pub rates: Vec<f64>,
+    /// The mean service time of a request in seconds, > 0.
+    pub service_s: f64,
+    /// Requests that one pod serves at once, > 0.
+    pub capacity: f64,
+    /// What the target's annotations say is measured.
+    pub metric: ScalingMetric,
+}
+
+/// The load of a scenario under `seed`, as a stream whatever the scenario's detail is.
+///
+/// # Errors
+/// If the scenario's ConfigMap is refused; the text names the key.
+pub fn stream(scenario: &Scenario, seed: u64) -> Result<Stream, String> {
+    let mut fluid = scenario.clone();
+    fluid.detail = Detail::Fluid;
+    fluid.target.copies = 1;
+    let Plan { mut loads, service_s, capacity, config, .. } = Plan::new(&fluid, seed)?;
+    let rates = loads.pop().map(|load| load.rates).unwrap_or_default();
+    Ok(Stream { rates, service_s, capacity, metric: config.spec.metric })
 }
 
 /// What was expected and did not come out.

@@ -14,51 +14,66 @@ use crate::support::wait::{always_for, eventually, until};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-struct Demo {
-    port: u16,
+pub(crate) struct Demo {
+    pub(crate) port: u16,
     process: Process,
     _folder: tempfile::TempDir,
 }
 
 impl Demo {
-    async fn start() -> Self {
+    /// The demo with more flags, once so many workloads are decided.
+    pub(crate) async fn start(more: &[&str], workloads: usize) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("demo.log");
         let port = port_with_neighbour();
-        let arguments = ["demo", "--seed=7", &format!("--port={port}")].map(str::to_owned);
+        let port_flag = format!("--port={port}");
+        let arguments = ["demo", "--seed=7", &port_flag].into_iter().chain(more.iter().copied());
+        let arguments: Vec<String> = arguments.map(str::to_owned).collect();
         let program = Path::new(env!("CARGO_BIN_EXE_podswell"));
         let process = Process::start("podswell demo", program, &arguments, &[], &log);
         let demo = Self { port, process, _folder: folder };
-        eventually(LIMIT, "five workloads are decided", || async {
+        eventually(LIMIT, "all workloads are decided", || async {
             let list = demo.get("/v1/targets").await.ok_or("no answer")?;
             let decided = list["items"]
                 .as_array()
                 .map_or(0, |items| items.iter().filter(|item| !item["desired"].is_null()).count());
-            if decided == 5 { Ok(()) } else { Err("not all") }
+            if decided == workloads { Ok(()) } else { Err(format!("{decided} of {workloads}")) }
         })
         .await;
         demo
+    }
+
+    /// The played API.
+    pub(crate) fn api(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port + 1)
+    }
+
+    /// Switches a fault on for so long; 0 mends it.
+    pub(crate) async fn order(&self, fault: &str, seconds: u64) {
+        let url = self.url(&format!("/v1/demo/faults/{fault}?seconds={seconds}"));
+        let answer = HttpClient::new().post(&url).await.expect("an answer");
+        assert_eq!(answer.status.as_u16(), 204, "{fault}");
     }
 
     fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    async fn get(&self, path: &str) -> Option<Value> {
+    pub(crate) async fn get(&self, path: &str) -> Option<Value> {
         let answer = HttpClient::new().get(&self.url(path)).await.ok()?;
         serde_json::from_slice(&answer.body).ok()
     }
 
-    async fn replicas(&self, namespace: &str, name: &str) -> i64 {
+    pub(crate) async fn replicas(&self, namespace: &str, name: &str) -> i64 {
         let target = self.get(&format!("/v1/targets/{namespace}/{name}")).await;
         target.and_then(|target| target["replicas"].as_i64()).expect("its replicas")
     }
 
     /// `kubectl` against the played API.
-    fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         let output: Output = Command::new(binaries::path("controlplane"))
             .arg("kubectl")
-            .arg(format!("--server=http://127.0.0.1:{}", self.port + 1))
+            .arg(format!("--server={}", self.api()))
             .args(arguments)
             .env("KUBECONFIG", "/dev/null")
             .output()
@@ -81,7 +96,7 @@ fn port_with_neighbour() -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newcomer_watches_the_demo_and_breaks_it() {
-    let mut demo = Demo::start().await;
+    let mut demo = Demo::start(&[], 5).await;
     let browser = Browser::start().await;
     browser.open(&demo.url("/")).await;
     let five = |text: &Option<String>| text.as_deref() == Some("5 workloads");
@@ -93,6 +108,9 @@ async fn a_newcomer_watches_the_demo_and_breaks_it() {
     let most = || demo.replicas("shop", "checkout");
     until(LIMIT, "the flash sale is served", |replicas| *replicas >= 15, most).await;
     browser.picture("demo").await;
+    a_guide_leads_through_the_story(&demo, &browser).await;
+    every_fault_shows_and_heals(&demo, &browser).await;
+    the_score_is_told(&demo, &browser).await;
     assert_eq!(browser.complaints(), Vec::<String>::new());
     browser.close().await;
     let ended = demo.process.terminate(LIMIT).await.expect("it ends");
@@ -142,15 +160,194 @@ async fn prometheus_breaks(demo: &Demo, browser: &Browser) {
     until(LIMIT, "it is heard again", |text: &String| text.contains("fresh"), signal).await;
 }
 
-#[tokio::test]
-async fn a_busy_port_is_told() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = taken.local_addr().expect("its address").port();
+/// Steps forth and back; each shows where it points, and the faults of the tour work from it.
+async fn a_guide_leads_through_the_story(demo: &Demo, browser: &Browser) {
+    let steps = demo.get("/v1/demo").await.expect("an answer")["story"].clone();
+    let steps = steps.as_array().expect("steps").clone();
+    let told = || async { browser.text(".tour").await.unwrap_or_default() };
+    for (number, step) in steps.iter().enumerate() {
+        let [title, look] = ["title", "look"].map(|key| step[key].as_str().expect("text"));
+        let heading = format!("{} of {}: {title}", number + 1, steps.len());
+        until(LIMIT, "the step is told", |text: &String| text.contains(&heading), told).await;
+        let led = |url: &String| number == 0 || look.is_empty() || url.ends_with(look);
+        until(LIMIT, "the guide leads there", led, || browser.url()).await;
+        if step["fault"] == "leader-lost" {
+            loses_the_lease(browser).await;
+        }
+        if number + 1 < steps.len() {
+            browser.click("[data-tour='next']").await;
+        }
+    }
+    browser.press("p").await;
+    let before_last = format!("{} of {}", steps.len() - 1, steps.len());
+    until(LIMIT, "a key leads back", |text: &String| text.contains(&before_last), told).await;
+    browser.press("n").await;
+}
+
+/// The demo's only process stands by while another one has the lease, and comes back.
+async fn loses_the_lease(browser: &Browser) {
+    let head = || async { browser.text("#process").await.unwrap_or_default() };
+    until(LIMIT, "it writes", |text: &String| text.contains("writes"), head).await;
+    browser.click("[data-tour='break']").await;
+    until(LIMIT, "it stands by", |text: &String| text.contains("stands by"), head).await;
+    browser.click("[data-tour='break'][aria-pressed='true']").await;
+    until(LIMIT, "it writes again", |text: &String| text.contains("writes"), head).await;
+}
+
+/// Each button works, says so to those who do not see it, and mends what it broke.
+async fn every_fault_shows_and_heals(demo: &Demo, browser: &Browser) {
+    let about = demo.get("/v1/demo").await.expect("an answer");
+    let faults: Vec<_> = about["faults"].as_array().expect("faults").clone();
+    assert_eq!(faults.len(), 13);
+    for fault in faults {
+        let name = fault["name"].as_str().expect("a name");
+        let button = format!("[data-fault='{name}']");
+        let (on, off) =
+            (format!("{button}[aria-pressed='true']"), format!("{button}[aria-pressed='false']"));
+        browser.click(&button).await;
+        until(LIMIT, "it is on", |count| *count == 1, || browser.count(&on)).await;
+        browser.click(&on).await;
+        until(LIMIT, "it is off", |count| *count == 1, || browser.count(&off)).await;
+    }
+}
+
+async fn the_score_is_told(demo: &Demo, browser: &Browser) {
+    browser.click("#score summary").await;
+    let row = "[data-score='shop/checkout'] [data-who='HPA, computed']";
+    let told = || async { browser.text(row).await.unwrap_or_default() };
+    until(LIMIT, "the HPA's row", |text: &String| text.contains("HPA"), told).await;
+    browser.picture("score").await;
+    let score = demo.get("/v1/demo/score").await.expect("a score");
+    let of = |name: &str| {
+        let workloads = score["workloads"].as_array().expect("workloads");
+        let found = workloads.iter().find(|workload| workload["name"] == name);
+        found.expect("the workload")["rows"].as_array().expect("rows").clone()
+    };
+    for name in ["checkout", "search", "thumbnails"] {
+        let rows = of(name);
+        assert_eq!(rows.len(), 4, "{rows:?}");
+        for row in rows {
+            assert!(row["podSeconds"].as_f64().is_some_and(|spent| spent > 0.0), "{name}: {row}");
+            assert!(row["unmetPodSeconds"].as_f64().is_some_and(|unmet| unmet >= 0.0), "{row}");
+        }
+    }
+}
+
+/// A load that never changes, of which no fault may make less than five pods.
+const CONSTANT: &str = "about: fifty requests in flight for ever\nseed: 1\nduration: 60s\n\
+    target:\n  annotations: { autoscaling.knative.dev/target: \"10\", \
+    autoscaling.knative.dev/target-utilization-percentage: \"100\", \
+    autoscaling.knative.dev/window: 12s }\n  start: 5\n\
+    load:\n  - constant: { level: 50 }\n";
+
+/// The real controller against the played API with every fault: the floor of a workload is raised while
+/// the fault is on; nothing ever falls, and when it has healed the write gets through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_takes_pods_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("constant.yaml");
+    std::fs::write(&file, CONSTANT).expect("write a scenario");
+    let scenario = format!("--scenario={}", file.display());
+    let mut demo = Demo::start(&[&scenario, "--speed=2"], 6).await;
+    let replicas = || demo.replicas("scenario", "constant");
+    until(LIMIT, "five pods", |replicas| *replicas == 5, replicas).await;
+    let about = demo.get("/v1/demo").await.expect("an answer");
+    assert_eq!((&about["speed"], &about["scenarioLeftOut"][0]), (&2.into(), &"policies".into()));
+    let faults = [
+        "api-409",
+        "api-429",
+        "api-500",
+        "api-silent",
+        "api-410",
+        "watches-dropped",
+        "leader-lost",
+        "prometheus-down",
+        "prometheus-slow",
+        "prometheus-nan",
+    ];
+    let mut floor = 5;
+    for fault in faults {
+        demo.order(fault, 600).await;
+        floor += 1;
+        // The annotation is a write of the Deployment, which most of the faults refuse as well.
+        let annotate = annotation(floor);
+        let blocks_people = fault.starts_with("api-") && fault != "api-410";
+        if !blocks_people {
+            demo.kubectl(&["annotate", "--overwrite", "deploy/constant", "-n=scenario", &annotate]);
+        }
+        always_for(Duration::from_secs(6), "nothing is lowered", || async {
+            let now = demo.replicas("scenario", "constant").await;
+            if now >= floor - 1 { Ok(()) } else { Err(format!("{fault}: {now}")) }
+        })
+        .await;
+        demo.order(fault, 0).await;
+        if blocks_people {
+            demo.kubectl(&["annotate", "--overwrite", "deploy/constant", "-n=scenario", &annotate]);
+        }
+        until(LIMIT, "the floor is reached", |replicas| *replicas == floor, replicas).await;
+    }
+    let ended = demo.process.terminate(LIMIT).await.expect("it ends");
+    assert!(ended.success(), "{ended}");
+}
+
+fn annotation(floor: i64) -> String {
+    format!("autoscaling.knative.dev/min-scale={floor}")
+}
+
+/// Runs the demo to its end.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_podswell"))
-        .args(["demo", "--duration=30s", &format!("--port={}", port - 1)])
+        .arg("demo")
+        .args(arguments)
         .output()
         .expect("run the demo");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("--port") && errors.contains(&port.to_string()), "{errors}");
+    let [out, errors] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    (output.status.code(), out, errors)
+}
+
+#[test]
+fn a_demo_of_some_seconds_ends_with_a_summary() {
+    let port = format!("--port={}", port_with_neighbour());
+    let (code, out, errors) = run(&["--duration=4s", "--seed=3", &port]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(out.matches("\n  try   ").count(), 3, "{out}");
+    let url = format!("  open  http://127.0.0.1:{}\n", port.trim_start_matches("--port="));
+    assert!(out.contains(&url), "{out}");
+    let (_, summary) = out.split_once("seed 3\n").expect("a summary");
+    assert!(summary.contains("shop/checkout"), "{summary}");
+}
+
+#[test]
+fn bad_input_is_one_line_that_names_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bad.yaml");
+    let (bad, good) = (CONSTANT.replace("duration", "duratoin"), "--scenario=/no/such/file.yaml");
+    std::fs::write(&file, bad).expect("write a scenario");
+    let shown = file.display().to_string();
+    for (argument, words) in [
+        (format!("--scenario={shown}"), vec![shown.as_str(), "duratoin"]),
+        (good.to_owned(), vec!["/no/such/file.yaml"]),
+        ("--speed=11".to_owned(), vec!["--speed", "1..=10"]),
+        ("--speed=0".to_owned(), vec!["--speed", "1..=10"]),
+    ] {
+        let (code, out, errors) = run(&[&argument, "--duration=2s"]);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{argument}: {errors}");
+        let first = errors.lines().next().unwrap_or_default();
+        assert!(words.iter().all(|word| first.contains(word)), "{argument}: {errors}");
+        if argument.starts_with("--scenario") {
+            assert_eq!(errors.lines().count(), 1, "{errors}");
+        }
+    }
+}
+
+#[test]
+fn a_busy_port_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    for page in [port, port - 1] {
+        let (code, _, errors) = run(&["--duration=30s", &format!("--port={page}")]);
+        assert_eq!((code, errors.lines().count()), (Some(1), 1), "{errors}");
+        assert!(errors.contains("--port") && errors.contains(&port.to_string()), "{errors}");
+    }
 }

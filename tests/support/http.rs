@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -45,10 +45,22 @@ impl HttpClient {
     /// # Panics
     /// If the address is not a loopback one.
     pub(crate) async fn get(&self, url: &str) -> Result<Answer, String> {
+        self.ask(Method::GET, url).await
+    }
+
+    /// POST without a body, as [`Self::get`].
+    ///
+    /// # Panics
+    /// If the address is not a loopback one.
+    pub(crate) async fn post(&self, url: &str) -> Result<Answer, String> {
+        self.ask(Method::POST, url).await
+    }
+
+    async fn ask(&self, method: Method, url: &str) -> Result<Answer, String> {
         let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
         assert_loopback(&uri);
-        let request =
-            Request::get(uri).body(Empty::new()).map_err(|error| format!("{url}: {error}"))?;
+        let request = Request::builder().method(method).uri(uri).body(Empty::new());
+        let request = request.map_err(|error| format!("{url}: {error}"))?;
         let response =
             self.0.request(request).await.map_err(|error| format!("{url}: {error:?}"))?;
         let (parts, body) = response.into_parts();

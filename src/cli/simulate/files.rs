@@ -17,7 +17,7 @@ const MAX_FILE: u64 = 256 * 1024 * 1024;
 
 /// Input that makes no sense: where, and what is wrong there.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct BadInput {
+pub(in crate::cli) struct BadInput {
     place: String,
     why: String,
 }
@@ -29,7 +29,7 @@ impl BadInput {
 }
 
 /// Says in one line what is wrong.
-pub(super) fn complain(bad: &BadInput) {
+pub(in crate::cli) fn complain(bad: &BadInput) {
     let line = format!("{}: {}", bad.place, bad.why);
     // Nothing is left to be done if standard error is closed.
     let _ = writeln!(io::stderr(), "podswell: {}", printable(&line).replace('\n', " "));
@@ -45,7 +45,7 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
 }
 
 /// A scenario and its name.
-pub(super) fn load(path: &Path) -> Result<(String, Scenario), BadInput> {
+pub(in crate::cli) fn load(path: &Path) -> Result<(String, Scenario), BadInput> {
     let shown = path.display().to_string();
     let text = read(path).map_err(|why| BadInput::new(&shown, &why))?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));

@@ -38,8 +38,8 @@ export async function json(path, options) {
   return body;
 }
 
-export async function text(path) {
-  const answer = await ask(path);
+export async function text(path, options) {
+  const answer = await ask(path, options);
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   return answer.text();
 }
