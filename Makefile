@@ -42,7 +42,7 @@ test-conformance: testbin
 test-tidy:
 	cargo test --test tidy
 
-# Every scenario of simulations/ with its expectations and its report, and five hundred drawn ones.
+# Every scenario of simulations/ with its expectations and its report, and a thousand drawn ones.
 test-sim:
 	cargo test --no-default-features -F simulator --test sim
 

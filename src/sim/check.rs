@@ -20,6 +20,7 @@ use crate::core::event::{Action, Event, Reading, Sample, WriteOutcome};
 use crate::core::policy::{Consent, Mode};
 use crate::core::spec::{Aggregation, Semantics};
 use crate::core::target::TargetId;
+use crate::core::window::second_of;
 
 /// The most violations that one run keeps; more are of the same kind.
 const MOST_KEPT: usize = 20;
@@ -85,6 +86,8 @@ struct Watched {
     newest: Option<Timestamp>,
     /// When each sample was measured and the pods that its low end asks for.
     needs: VecDeque<(Timestamp, i32)>,
+    /// The sum of the samples in the second of the newest one: what Knative's bucket holds.
+    bucket: f64,
     last_tick: Option<Timestamp>,
     steady: Option<(Timestamp, f64)>,
     value: f64,
@@ -151,6 +154,7 @@ impl Checker {
             most: 1,
             newest: None,
             needs: VecDeque::new(),
+            bucket: 0.0,
             last_tick: None,
             steady: None,
             value: 0.0,
@@ -193,12 +197,11 @@ impl Checker {
         let at = now.checked_sub(sample.age).unwrap_or(now);
         let at = watched.newest.map_or(at, |newest| at.max(newest));
         let target = config.spec.target;
-        let gap = watched.newest.is_none_or(|newest| {
-            Duration::try_from(at.duration_since(newest)).unwrap_or_default() > point.stale_after
-        });
+        let gap = watched.has_gap_before(at, point.stale_after);
+        let asks = watched.asks_with(at, seen);
         watched.newest = Some(at);
-        // Averages that are not rounded may lie a hair above a whole number of pods.
-        let asked = pods(seen / target + f64::from(missing) + 2e-6);
+        // Knative's exponential average is not rounded and may lie a hair above a whole number of pods.
+        let asked = pods(asks / target + f64::from(missing) + 2e-6);
         watched.most = watched.most.max(asked);
         // A sample may fall into a second whose mean is rounded; a millionth less is still enough.
         watched.needs.push_back((at, pods(seen / target - 1e-6)));
@@ -302,6 +305,28 @@ impl Checker {
 }
 
 impl Watched {
+    /// Whether a sample of this moment leaves something unknown behind it. To Knative a second without
+    /// a sample is a zero, and one with two of them is twice the load.
+    fn has_gap_before(&self, at: Timestamp, stale_after: Duration) -> bool {
+        self.newest.is_none_or(|newest| match self.config.semantics {
+            Semantics::Default => {
+                Duration::try_from(at.duration_since(newest)).unwrap_or_default() > stale_after
+            }
+            Semantics::Knative => second_of(at) - second_of(newest) != 1,
+        })
+    }
+
+    /// The load that a sample of this moment makes an average ask for at the most: its own, or under
+    /// Knative's semantics the sum of its second.
+    fn asks_with(&mut self, at: Timestamp, seen: f64) -> f64 {
+        let same = self.newest.map(second_of) == Some(second_of(at));
+        self.bucket = if same { self.bucket + seen } else { seen };
+        match self.config.semantics {
+            Semantics::Default => seen,
+            Semantics::Knative => self.bucket,
+        }
+    }
+
     /// No decision asks for more than samples, bounds and other writers ever asked for.
     fn check(&self, decision: &Decision) -> Option<String> {
         let asked = decision.bounded;

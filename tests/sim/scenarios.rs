@@ -35,8 +35,7 @@ fn report(path: &Path) -> Report {
 #[test]
 fn every_scenario_comes_out_as_expected() {
     let mut failures = Vec::new();
-    for file in files() {
-        let report = report(&file);
+    for report in crate::each(&files(), |file| report(file)) {
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path(folder().join("reports"));
         settings.set_prepend_module_to_snapshot(false);

@@ -280,10 +280,11 @@ impl CoveredSeconds {
     }
 
     /// The weighted-exponential mean over the covered seconds of the last `window`, normalised by the
-    /// weights of what is covered and not rounded.
+    /// weights of what is covered, both ends rounded to 6 decimals.
     ///
     /// Source: the weights are Knative's `WeightedFloat64Buckets`, serving@98e5ef9.
-    /// Differs: normalised, so that a window that is not full reads right.
+    /// Differs: normalised, so that a window that is not full reads right; rounded, so that a constant
+    /// load reads as exactly that load, and one of exactly so many pods' worth does not ask for one more.
     pub fn average_weighted(&self, window: Duration) -> CoveredAverage {
         let Some(span) = self.span_of(window) else { return CoveredAverage::default() };
         let coefficient = smoothing_coefficient(whole_seconds(window));
@@ -302,7 +303,7 @@ impl CoveredSeconds {
         if weights <= 0.0 {
             return CoveredAverage { covered_s, ..CoveredAverage::default() };
         }
-        CoveredAverage { low: low / weights, high: high / weights, covered_s }
+        CoveredAverage { low: round_6(low / weights), high: round_6(high / weights), covered_s }
     }
 
     /// The mean of samples that are `range` apart, newest first, for a source whose samples are means
@@ -350,4 +351,25 @@ fn mean(low: f64, high: f64, count: f64, covered_s: u32) -> CoveredAverage {
         return CoveredAverage { covered_s, ..CoveredAverage::default() };
     }
     CoveredAverage { low: round_6(low / count), high: round_6(high / count), covered_s }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constant_load_reads_as_exactly_that_load_however_it_is_averaged() {
+        for value in [1.0, 7.3, 10.0, 100.0, 357.865_346] {
+            let mut window = CoveredSeconds::new(Duration::from_secs(60), Duration::from_secs(3));
+            for second in 0..300 {
+                let t = Timestamp::from_millisecond(1_700_000_000_500 + second * 1000).unwrap();
+                window.record(t, value, value, false);
+                for length in [6, 10, 45, 60].map(Duration::from_secs) {
+                    for average in [window.average(length), window.average_weighted(length)] {
+                        assert_eq!((average.low, average.high), (value, value), "{length:?}");
+                    }
+                }
+            }
+        }
+    }
 }
