@@ -2,7 +2,7 @@
 # Builds the Go programs that the tests run (see tests/controlplane, tests/knative/oracle, tests/queues and
 # tests/keda) into $PODSWELL_TEST_BIN, or target/testbin, and installs what else they need from Debian.
 #
-#   tests/testbin.sh [NAME...]      one or more of: leash knative-oracle queue-app prometheus faketime browser
+#   tests/testbin.sh [NAME...]      one or more of: leash knative-oracle queue-app prometheus faketime openssl browser
 #                                   rabbitmq nats controlplane keda-operator keda-adapter keda-crds
 #                                   keda-tests-2.21 keda-tests-2.16 (default: all)
 #
@@ -112,6 +112,7 @@ one() {
   rabbitmq) install rabbitmq-server ;;
   nats) install nats-server ;;
   faketime) install libfaketime ;;
+  openssl) install openssl ;;
   browser) install chromium-driver && install fonts-dejavu-core ;;
   keda-operator) build keda-operator keda/v2.21 github.com/kedacore/keda/v2/cmd/operator ;;
   keda-adapter) build keda-adapter keda/v2.21 github.com/kedacore/keda/v2/cmd/adapter ;;
@@ -128,7 +129,7 @@ one() {
 # Several test processes may ask at the same time: the first builds, the others wait and find it done.
 exec 9>"$bin/.lock"
 flock 9
-all='leash knative-oracle queue-app prometheus faketime browser rabbitmq nats controlplane'
+all='leash knative-oracle queue-app prometheus faketime openssl browser rabbitmq nats controlplane'
 all+=' keda-operator keda-adapter keda-crds keda-tests-2.21 keda-tests-2.16'
 for name in "${@:-$all}"; do
   for each in $name; do

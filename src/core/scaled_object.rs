@@ -17,6 +17,8 @@ const EXTERNAL_TYPES: [&str; 2] = ["external", "external-push"];
 
 /// The trigger metadata that names the server.
 const SCALER_ADDRESS: &str = "scalerAddress";
+/// What makes the client of old versions of KEDA resolve a name to all of its addresses.
+const DNS_SCHEME: &str = "dns:///";
 
 /// Namespace and name of a `ScaledObject`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +96,13 @@ pub fn asks_us(trigger: &Trigger, process: &ProcessSettings) -> bool {
         && trigger
             .metadata
             .get(SCALER_ADDRESS)
-            .is_some_and(|address| process.keda_addresses.contains(address.trim()))
+            .is_some_and(|address| process.keda_addresses.contains(without_scheme(address)))
+}
+
+/// An address as the process's settings name it: for KEDA's client it is a name to resolve in any case.
+fn without_scheme(address: &str) -> &str {
+    let address = address.trim();
+    address.strip_prefix(DNS_SCHEME).unwrap_or(address)
 }
 
 #[cfg(test)]
@@ -127,6 +135,8 @@ mod tests {
             (vec![trigger("external", Some(ours))], true),
             (vec![trigger("external-push", Some(ours))], true),
             (vec![trigger("external", Some(" podswell-keda.podswell-system:9090 "))], true),
+            (vec![trigger("external", Some("dns:///podswell-keda.podswell-system:9090"))], true),
+            (vec![trigger("external", Some("unix:///podswell-keda.podswell-system:9090"))], false),
             (vec![trigger("cpu", None), trigger("external", Some(ours))], true),
             (vec![trigger("external", Some("other:9090"))], false),
             (vec![trigger("external", None)], false),

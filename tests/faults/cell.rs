@@ -43,7 +43,7 @@ pub(crate) struct CellOptions {
     /// Acts as this user instead of the installation's service account.
     pub(crate) account: Option<Client>,
     /// More of the environment.
-    pub(crate) environment: Vec<(&'static str, String)>,
+    pub(crate) environment: Vec<(String, String)>,
     /// More flags.
     pub(crate) flags: Vec<String>,
 }

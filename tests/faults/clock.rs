@@ -21,13 +21,15 @@ pub(crate) async fn stepped(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     step(&file, "+0");
     let options = CellOptions {
         sources: vec![prometheus::source(&stage.steady.url())],
-        environment: vec![
+        environment: [
             ("LD_PRELOAD", binaries::faketime().display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
             ("NO_FAKE_STAT", "1".to_owned()),
-        ],
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec(),
         ..CellOptions::default()
     };
     let mut cell = Cell::start(&stage, "clock", options).await;

@@ -3,7 +3,7 @@
 //! - [`client`]: the contract and KEDA's client library, as Go tests that drive the running program
 //!   (`tests/keda/v2.21`, and `tests/keda/v2.16` for the last version without fractions).
 //! - [`story`]: KEDA's operator and metrics adapter on a real control plane, with pods that serve
-//!   real requests and with exactly the `ScaledObject`s of `deploy/keda`.
+//!   real requests, installed as `docs/keda.md` says, with exactly the `ScaledObject`s of `deploy/keda`.
 //!
 //! `tests/testbin.sh` builds KEDA from its Go modules; that takes long only the first time.
 #![expect(
@@ -15,6 +15,9 @@
 
 mod client;
 mod gateway;
+mod guide;
+mod installed;
+mod names;
 mod operator;
 mod service;
 mod story;

@@ -1,9 +1,12 @@
 //! One story on real servers: requests arrive at a gateway, Prometheus scrapes it, podswell decides,
 //! KEDA asks podswell, the HPA controller asks KEDA, and pods come and go.
 //!
-//! Three workloads play at once, one for each `ScaledObject` of `deploy/keda`, of which only names,
-//! addresses, targets and times are changed. All that is asserted is what the API server says.
+//! podswell is installed as `docs/keda.md` says and runs as its pods would: two processes, mutual TLS, the
+//! rights of its service account. Then three workloads play at once, one for each `ScaledObject` of
+//! `deploy/keda`, of which only names, addresses, targets and times are changed. All that is asserted is
+//! what the API server says.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -12,38 +15,49 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use crate::gateway::Gateway;
+use crate::guide::{self, Block, Reader};
+use crate::installed::{self, SYSTEM};
+use crate::names::Names;
 use crate::operator::Keda;
 use crate::service::Service;
 use crate::support::controlplane::{ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
-use crate::support::process::free_ports;
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
 use crate::support::wait::always_for;
 
-/// How long a state may take to come: generous, the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+/// How long a state may take to come: generous, the machine may be busy, and KEDA waits up to two minutes
+/// before it connects again to who was away for long.
+const LIMIT: Duration = Duration::from_secs(240);
 /// How long replicas stay before they count as settled: several polls and HPA syncs.
 const CALM: Duration = Duration::from_secs(6);
 const NAMESPACE: &str = "shop";
-const SYSTEM: &str = "podswell-system";
+/// Where the page and the templates say that podswell answers.
+const ADDRESS: &str = "podswell-keda.podswell-system.svc:9090";
+const PORT: u16 = 9090;
+/// Where the page says that Prometheus answers.
+const PROMETHEUS: &str = "http://prometheus.monitoring:9090";
 const CONCURRENCY: &str = include_str!("../../deploy/keda/http-concurrency.yaml");
 const RATE: &str = include_str!("../../deploy/keda/http-rps.yaml");
 const EVENTS: &str = include_str!("../../deploy/keda/queue-events.yaml");
-const INSTALL: &str = include_str!("../../deploy/install.yaml");
 
 struct Stage {
     plane: ControlPlane,
     _node: Node,
     gateway: Gateway,
-    _prometheus: Prometheus,
+    prometheus: Prometheus,
     keda: Keda,
-    service: Service,
+    /// Who asks for podswell's name gets the addresses of both processes.
+    headless: Names,
+    /// … or that of one Service in front of them.
+    ordinary: Names,
+    _service: Service,
+    addresses: [Ipv4Addr; 2],
 }
 
 impl Stage {
-    async fn start() -> (Self, [Podswell; 2]) {
+    async fn start() -> Self {
         let plane = ControlPlane::start(Options::default()).await;
         let options = NodeOptions {
             start_delay: Duration::from_millis(300),
@@ -56,27 +70,82 @@ impl Stage {
         let options = PrometheusOptions { more_config, ..PrometheusOptions::default() };
         let prometheus = Prometheus::start(node.table(), options).await;
         let keda = Keda::start(&plane).await;
-        plane.apply(INSTALL).await;
-        plane.apply(&config_maps(&prometheus)).await;
-        let ports: [u16; 2] = free_ports();
-        let service = Service::start(ports.to_vec()).await;
-        let first = podswell(&plane, ports[0]).await;
-        let second = podswell(&plane, ports[1]).await;
-        let this = Self { plane, _node: node, gateway, _prometheus: prometheus, keda, service };
-        (this, [first, second])
+        let addresses = [node.address(), node.address()];
+        let front = node.address();
+        let service = Service::start(front, addresses.to_vec(), PORT).await;
+        let headless = Names::start(addresses.to_vec()).await;
+        let ordinary = Names::start(vec![front]).await;
+        Self {
+            plane,
+            _node: node,
+            gateway,
+            prometheus,
+            keda,
+            headless,
+            ordinary,
+            _service: service,
+            addresses,
+        }
+    }
+
+    /// Installs podswell and scales `checkout` as the page says, then lets only KEDA ask.
+    async fn follow_the_page(&self) -> [Podswell; 2] {
+        let address = self.headless.resolved(ADDRESS);
+        let replaced = [(ADDRESS, &*address), (PROMETHEUS, &*self.prometheus.url())];
+        let reader = Reader::new(&self.plane, &replaced);
+        let checkout = self.deployment("checkout", 1).await;
+        let mut processes = None;
+        for block in guide::blocks("From nothing to a scaled Deployment") {
+            reader.follow(&block).await;
+            if is_rolled_out(&block) {
+                processes = Some(installed::start(&self.plane, self.addresses).await);
+            }
+        }
+        let mut processes = processes.expect("the page starts podswell");
+        // 150 requests in flight of which a pod should carry 70.
+        let load = self.gateway.in_flight("checkout", 150);
+        checkout.settles(3).await;
+        for block in guide::blocks("Only KEDA may ask") {
+            reader.follow(&block).await;
+            if is_rolled_out(&block) {
+                for process in &mut processes {
+                    assert!(process.terminate().await, "exit code 0:\n{}", process.log_tail(4000));
+                }
+                processes = installed::start(&self.plane, self.addresses).await;
+            }
+        }
+        checkout.stays(3, CALM).await;
+        drop(load);
+        processes
+    }
+
+    /// A Deployment behind the gateway.
+    async fn deployment(&self, name: &str, replicas: i32) -> Workload<'_> {
+        self.gateway.open(name);
+        NewDeployment::new(NAMESPACE, name, replicas).create(&self.plane.client()).await;
+        let deployment = DeploymentRef::new(&self.plane.client(), NAMESPACE, name);
+        Workload { stage: self, name: name.to_owned(), deployment }
     }
 
     /// A Deployment without pods and the ScaledObject of a template for it.
-    async fn workload(&self, template: &str, name: &str, target: &str) -> Workload<'_> {
-        self.gateway.open(name);
-        NewDeployment::new(NAMESPACE, name, 0).create(&self.plane.client()).await;
-        let deployment = DeploymentRef::new(&self.plane.client(), NAMESPACE, name);
-        let scaled_object = fitted(template, name, target, &self.service.address().to_string());
+    async fn workload(
+        &self,
+        template: &str,
+        name: &str,
+        target: &str,
+        names: &Names,
+    ) -> Workload<'_> {
+        let workload = self.deployment(name, 0).await;
+        let scaled_object = fitted(template, name, target, &names.resolved(ADDRESS));
         self.plane.apply(&scaled_object).await;
-        let workload = Workload { stage: self, name: name.to_owned(), deployment };
         workload.has_an_hpa().await;
         workload
     }
+}
+
+/// Whether a fence waits for podswell's pods: their programs are started then.
+fn is_rolled_out(block: &Block) -> bool {
+    matches!(block, Block::Shell(commands) if commands.contains("rollout status"))
 }
 
 /// A template with the names, the address and the times of this test; nothing else of it changes.
@@ -86,7 +155,7 @@ fn fitted(template: &str, name: &str, target: &str, address: &str) -> String {
         let key = line.trim_start().split(':').next().unwrap_or_default();
         let indent = &line[..line.len() - line.trim_start().len()];
         let value = match key {
-            "name" | "deployment" => name.to_owned(),
+            "name" if !line.ends_with(" podswell") => name.to_owned(),
             "pollingInterval" => "2".to_owned(),
             "cooldownPeriod" => "5".to_owned(),
             "scalerAddress" => address.to_owned(),
@@ -106,7 +175,7 @@ fn fitted(template: &str, name: &str, target: &str, address: &str) -> String {
         format!("{indent}{key}: {value}")
     });
     let text = lines.collect::<Vec<_>>().join("\n");
-    assert_eq!(changed, 7, "the template's shape: {text}");
+    assert_eq!(changed, 6, "the template's shape: {text}");
     text
 }
 
@@ -136,16 +205,6 @@ fn config_maps(prometheus: &Prometheus) -> String {
     let grace = json!({ "scale-to-zero-grace-period": "6s" });
     let items = [map("podswell-sources", sources), map("config-autoscaler", grace)];
     json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
-}
-
-/// A podswell with the rights that `deploy/` gives it, and no more.
-async fn podswell(plane: &ControlPlane, port: u16) -> Podswell {
-    let kubeconfig = plane.kubeconfig_for_service_account(SYSTEM, "podswell").await;
-    let listen = format!("127.0.0.1:{port}");
-    let [peer_port] = free_ports();
-    let peer = format!("127.0.0.1:{peer_port}");
-    let flags = ["--keda-listen", &listen, "--keda-insecure", "--peer-listen", &peer];
-    Podswell::start(plane.folder(), &kubeconfig, &flags).await
 }
 
 struct Workload<'a> {
@@ -242,12 +301,31 @@ impl Workload<'_> {
     }
 }
 
+/// A reader without certificates gets a podswell that runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_works_without_certificates() {
+    let plane = ControlPlane::start(Options::default()).await;
+    let node = Node::start(plane.client(), NodeOptions::default());
+    let reader = Reader::new(&plane, &[]);
+    for block in guide::blocks("Without certificates") {
+        reader.follow(&block).await;
+    }
+    let address = node.address();
+    let [_podswell] = installed::start(&plane, [address]).await;
+    let answered = tokio::net::TcpStream::connect((address, PORT)).await;
+    assert!(answered.is_ok(), "{answered:?}");
+    let service = ["get", "service", "podswell-keda", "-n", SYSTEM];
+    assert!(plane.kubectl(&service).await.contains("9090/TCP"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keda_scales_with_podswell_s_numbers() {
-    let (stage, mut processes) = Stage::start().await;
-    let web = stage.workload(CONCURRENCY, "web", "10").await;
-    let api = stage.workload(RATE, "api", "10").await;
-    let worker = stage.workload(EVENTS, "worker", "10").await;
+    let stage = Stage::start().await;
+    let mut processes = stage.follow_the_page().await;
+    stage.plane.apply(&config_maps(&stage.prometheus)).await;
+    let web = stage.workload(CONCURRENCY, "web", "10", &stage.headless).await;
+    let api = stage.workload(RATE, "api", "10", &stage.ordinary).await;
+    let worker = stage.workload(EVENTS, "worker", "10", &stage.headless).await;
     tokio::join!(
         from_zero_and_back(&stage, &web, &mut processes),
         async {
@@ -291,7 +369,7 @@ async fn from_zero_and_back(stage: &Stage, web: &Workload<'_>, processes: &mut [
     timeout(LIMIT, stage.gateway.request("web")).await.expect("the next request is answered");
 }
 
-/// Both processes end in turn, then both at once for longer than many polls and syncs.
+/// Both processes end in turn, then both at once for a minute, which is thirty polls and syncs.
 async fn restarted(web: &Workload<'_>, processes: &mut [Podswell; 2]) {
     let [first, second] = processes;
     assert!(first.terminate().await, "exit code 0:\n{}", first.log_tail(4000));
@@ -300,7 +378,7 @@ async fn restarted(web: &Workload<'_>, processes: &mut [Podswell; 2]) {
     second.kill();
     web.stays(12, Duration::from_secs(5)).await;
     first.kill();
-    web.stays(12, Duration::from_secs(25)).await;
+    web.stays(12, Duration::from_secs(60)).await;
     first.restart().await;
     second.restart().await;
     web.stays(12, Duration::from_secs(10)).await;

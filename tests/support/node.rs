@@ -113,6 +113,11 @@ impl Node {
         self.shared.table.clone()
     }
 
+    /// An address of its own for a program that is no pod, on which all ports are free.
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        self.shared.addresses.next()
+    }
+
     /// Changes how pods behave that are made from now on.
     pub(crate) fn set_options(&self, change: impl FnOnce(&mut NodeOptions)) {
         change(&mut self.shared.options.lock());

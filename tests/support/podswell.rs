@@ -20,7 +20,7 @@ pub(crate) struct PodswellOptions {
     /// More flags.
     pub(crate) flags: Vec<String>,
     /// More of the environment.
-    pub(crate) environment: Vec<(&'static str, String)>,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// A running `podswell run`; ends with this value.
@@ -28,7 +28,7 @@ pub(crate) struct PodswellOptions {
 pub(crate) struct Podswell {
     process: Process,
     arguments: Vec<String>,
-    environment: Vec<(&'static str, String)>,
+    environment: Vec<(String, String)>,
     log: PathBuf,
     health_port: u16,
     admin_port: u16,
@@ -199,7 +199,9 @@ impl Podswell {
     }
 }
 
-fn spawn(arguments: &[String], environment: &[(&str, String)], log: &Path) -> Process {
+fn spawn(arguments: &[String], environment: &[(String, String)], log: &Path) -> Process {
     let program = Path::new(env!("CARGO_BIN_EXE_podswell"));
-    Process::start("podswell", program, arguments, environment, log)
+    let environment: Vec<_> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    Process::start("podswell", program, arguments, &environment, log)
 }

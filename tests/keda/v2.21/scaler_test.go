@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -233,7 +232,8 @@ func expectTrue(t *testing.T, active <-chan bool, what string) {
 	}
 }
 
-// C10, C11: pushed when load appears and again each second at zero, silent while replicas run.
+// C10, C11: pushed when load appears and again each second at zero, silent for half a minute while
+// replicas run.
 func TestPush(t *testing.T) {
 	t.Parallel()
 	here := newWorkload(t, 0, 0)
@@ -246,11 +246,11 @@ func TestPush(t *testing.T) {
 	here.set(1)
 	expectTrue(t, active, "the first request")
 	began := time.Now()
-	for range 3 {
+	for range 10 {
 		expectTrue(t, active, "again, while there is no replica")
 	}
-	if took := time.Since(began); took < time.Second {
-		t.Errorf("three repetitions within %v: every one costs KEDA a write", took)
+	if took := time.Since(began); took < 8*time.Second {
+		t.Errorf("ten repetitions within %v: every one costs KEDA a write", took)
 	}
 	_, late := push(t, config(here.metadata(), world.podswell.address))
 	expectTrue(t, late, "already active when the stream opens")
@@ -258,8 +258,8 @@ func TestPush(t *testing.T) {
 	eventually(t, "silence while replicas run", func() error {
 		select {
 		case <-active:
-			return errors.New("a push within 8 s")
-		case <-time.After(8 * time.Second):
+			return errors.New("a push within 30 s")
+		case <-time.After(30 * time.Second):
 			return nil
 		}
 	})
@@ -452,17 +452,10 @@ func TestHungSource(t *testing.T) {
 // C16
 func TestTwoReplicasAgree(t *testing.T) {
 	t.Parallel()
-	_, port, _ := strings.Cut(freeAddress("127.0.0.2"), ":")
-	for _, host := range []string{"127.0.0.2", "127.0.0.3"} {
-		own, err := startAt(host+":"+port, "podswell-pair", "--keda-insecure")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(own.kill)
-	}
-	names := serveNames(t, "127.0.0.2", "127.0.0.3")
+	pair := newPair(t, "podswell-pair")
+	pair.join()
 	here := newWorkload(t, 1, 34)
-	scaler := scaler(t, config(here.metadata(), fmt.Sprintf("dns://%s/podswell.test:%s", names, port)))
+	scaler := scaler(t, config(here.metadata(), pair.address))
 	ready := func(milli int64, active bool) bool { return milli == 4000 && active }
 	for range 4 {
 		reads(t, scaler, "both are warm", ready)
@@ -478,7 +471,7 @@ func TestTwoReplicasAgree(t *testing.T) {
 	}
 	agree("under load", 4)
 	here.set(0)
-	// On the way down each process answers from windows of its own, so they may differ for a moment.
+	// Two calls that lie apart may fall on both sides of a decision.
 	alike := 0
 	eventually(t, "both are idle", func() error {
 		values, active, err := scaler.GetMetricsAndActivity(short(t), name)
