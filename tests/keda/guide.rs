@@ -6,10 +6,14 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::support::binaries;
 use crate::support::controlplane::ControlPlane;
+use crate::support::wait::eventually;
 
+/// How long something to see may take to come.
+const LIMIT: Duration = Duration::from_secs(120);
 const PAGE: &str = include_str!("../../docs/keda.md");
 
 /// The code of one fence.
@@ -102,11 +106,19 @@ impl Reader {
         self.replaced.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
     }
 
-    /// Does what a fence says.
+    /// Does what a fence says. Who only looks, looks again until there is something to see.
     ///
     /// # Panics
     /// If it fails.
     pub(crate) async fn follow(&self, block: &Block) {
+        if matches!(block, Block::Shell(commands) if only_looks(commands)) {
+            return eventually(LIMIT, "there is something to see", || self.attempt(block)).await;
+        }
+        self.attempt(block).await.unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Does what a fence says; `Err` says what came of it.
+    async fn attempt(&self, block: &Block) -> Result<(), String> {
         let (commands, input) = match block {
             Block::Shell(commands) => (self.adapted(commands), String::new()),
             Block::Manifest(text) => ("kubectl apply -f -".to_owned(), self.adapted(text)),
@@ -130,6 +142,13 @@ impl Reader {
         let output = output.expect("run bash");
         let said =
             [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        assert!(output.status.success(), "{block:?}: {}: {}", output.status, said.join("\n"));
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("{block:?}: {}: {}", output.status, said.join("\n")))
     }
+}
+
+fn only_looks(commands: &str) -> bool {
+    commands.lines().all(|line| line.starts_with("kubectl ") && line.contains(" get "))
 }
