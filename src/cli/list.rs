@@ -144,7 +144,9 @@ impl Item {
         }
         let Some(desired) = self.desired else { return "Starting" };
         match self.reason.as_deref() {
-            Some("SignalStarting" | "SignalLost" | "SignalPartial" | "NoSource") => "Held",
+            Some(
+                "SignalStarting" | "SignalLost" | "SignalPartial" | "NoSource" | "QueryNotAllowed",
+            ) => "Held",
             _ if self.panic => "Panicking",
             Some("MaxScale" | "MinScale") => "Limited",
             _ if desired != self.replicas => "Scaling",

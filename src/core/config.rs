@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Timestamp;
+use super::decision::Reason;
 use super::on_missing::OnMissing;
 use super::policy::{Consent, Mode};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemCode};
 use super::source::PointConfig;
 use super::spec::{ScaleBounds, ScalerSpec, Semantics};
 
@@ -208,6 +209,12 @@ impl TargetConfig {
             companion: measure.companion.as_ref(),
         });
         std::iter::once(self.first()).chain(further)
+    }
+
+    /// Why a measure without any point has none.
+    pub fn unmeasured(&self) -> Reason {
+        let denied = |problem: &Problem| problem.code == ProblemCode::QueryNotAllowed;
+        if self.problems.iter().any(denied) { Reason::QueryNotAllowed } else { Reason::NoSource }
     }
 
     /// Whether a pause with an end goes on at `now`.

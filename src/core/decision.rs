@@ -228,6 +228,8 @@ pub enum Reason {
     Idle,
     /// Nothing can be measured: no source and no scrape configuration.
     NoSource,
+    /// Nothing can be measured, because the target's own query is not allowed in its namespace.
+    QueryNotAllowed,
     /// Observed only, or `mode: observe`.
     ObserveOnly,
     /// `mode: paused` or one of its halves.
@@ -269,6 +271,7 @@ impl Reason {
             Self::ScaleToZeroPending => "ScaleToZeroPending",
             Self::Idle => "Idle",
             Self::NoSource => "NoSource",
+            Self::QueryNotAllowed => "QueryNotAllowed",
             Self::ObserveOnly => "ObserveOnly",
             Self::Paused => "Paused",
             Self::Rival => "Rival",

@@ -71,11 +71,15 @@ pub enum SourceFault {
     Stale,
     /// The address is not allowed to be scraped.
     AddressRefused,
+    /// The server refused the query: it is not PromQL, or asks for too much.
+    QueryRefused,
+    /// A pod claims more load than one pod can have.
+    Implausible,
 }
 
 impl SourceFault {
     /// Every fault, each once, in the order of their declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Unreachable,
         Self::Timeout,
         Self::BadStatus,
@@ -87,6 +91,8 @@ impl SourceFault {
         Self::PartialAnswer,
         Self::Stale,
         Self::AddressRefused,
+        Self::QueryRefused,
+        Self::Implausible,
     ];
 
     /// The fault as it shows in labels and `explain`.
@@ -103,6 +109,8 @@ impl SourceFault {
             Self::PartialAnswer => "PartialAnswer",
             Self::Stale => "Stale",
             Self::AddressRefused => "AddressRefused",
+            Self::QueryRefused => "QueryRefused",
+            Self::Implausible => "Implausible",
         }
     }
 }

@@ -48,7 +48,11 @@ pub fn needs_attention(status: &TargetStatus) -> bool {
             .any(|(_, seen)| matches!(seen.signal, SignalState::Partial | SignalState::Lost))
             || matches!(
                 decision.reason,
-                Reason::SignalLost | Reason::OnMissing | Reason::WakePathLost | Reason::NoSource
+                Reason::SignalLost
+                    | Reason::OnMissing
+                    | Reason::WakePathLost
+                    | Reason::NoSource
+                    | Reason::QueryNotAllowed
             )
             || matches!(decision.gate, Some(Reason::Rival | Reason::ManualZero))
     });
@@ -193,7 +197,7 @@ fn measures(screen: &mut String, decision: &Decision) {
 }
 
 fn measure_signal(measure: &MeasureRecord) -> String {
-    if measure.reason == Reason::NoSource {
+    if matches!(measure.reason, Reason::NoSource | Reason::QueryNotAllowed) {
         return "not measured: keeps what runs".to_owned();
     }
     signal_of(&measure.observation)
@@ -451,6 +455,9 @@ fn next(status: &TargetStatus, decision: &Decision, now: Timestamp) -> String {
         Reason::NoSource => {
             "measure something: set podswell.dev/source or podswell.dev/scrape".into()
         }
+        Reason::QueryNotAllowed => {
+            "let the administrator list the namespace, or name another podswell.dev/source".into()
+        }
         Reason::SignalStarting => format!("stays at {} until the first sample", status.replicas),
         Reason::SignalLost => format!(
             "stays at {} until samples arrive again{}",
@@ -583,6 +590,7 @@ impl Reason {
             Self::ScaleToZeroPending => "idle, but not yet for long enough to go to zero",
             Self::Idle => "idle for long enough",
             Self::NoSource => "nothing can be measured; replicas stay",
+            Self::QueryNotAllowed => "queries of its own are not allowed here; replicas stay",
             Self::ObserveOnly => "decided, but not written",
             Self::Paused => "writing is paused",
             Self::Rival => "another autoscaler works on this target; replicas are its business",
@@ -595,7 +603,7 @@ impl Reason {
     }
 
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Steady,
         Self::StableDemand,
         Self::PanicDemand,
@@ -619,6 +627,7 @@ impl Reason {
         Self::ScaleToZeroPending,
         Self::Idle,
         Self::NoSource,
+        Self::QueryNotAllowed,
         Self::ObserveOnly,
         Self::Paused,
         Self::Rival,
@@ -657,6 +666,10 @@ impl ProblemCode {
             Self::TargetRequired => {
                 "set autoscaling.knative.dev/target and the class kpa.podswell.dev"
             }
+            Self::QueryNotAllowed => {
+                "ask the administrator for query-namespaces, or name a source in podswell.dev/source"
+            }
+            Self::ForeignSeries => "ask for series of the workload's own namespace only",
         }
     }
 }

@@ -57,6 +57,8 @@ pub enum Kind {
     List,
     /// A small JSON object.
     Json,
+    /// An expression for a Prometheus server.
+    PromQl,
 }
 
 impl Kind {
@@ -72,6 +74,7 @@ impl Kind {
             Self::Time => "time",
             Self::List => "list",
             Self::Json => "JSON",
+            Self::PromQl => "PromQL",
         }
     }
 }
@@ -246,6 +249,10 @@ keys! {
     SOURCE_MATCH = "source-match", Podswell, [], Level::Annotation, List {
         "`label=value` pairs on labels that the source lists; at most 8", "none", PODSWELL,
         "Chooses this workload's series in its named sources where the names of namespace and workload do not."
+    }
+    QUERY = "query", Podswell, [], Level::Annotation, PromQl {
+        "an expression that gives one number, without subqueries, `offset` and `@`; at most 2048 bytes", "none", PODSWELL,
+        "What is asked of a source with `queries: true`, in namespaces that the administrator lists (`query-namespaces`) only. Every selector sees the workload's own namespace alone; `$namespace` and `$deployment` stand for its names. See sources.md."
     }
     MEASURES = "measures", Podswell, [], Level::Annotation, List {
         "`metric[@source[/source]][+companion][=target]`; at most 8", "one measure, from `metric`, `target` and `podswell.dev/source`", PODSWELL,

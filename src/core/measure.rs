@@ -30,6 +30,8 @@ pub(crate) struct Around {
     pub(crate) activation_value: f64,
     /// Whether a measure that is deaf at zero may wake the target, and after how long.
     pub(crate) wake_after: Option<Duration>,
+    /// Why a measure without any point has none.
+    pub(crate) unmeasured: Reason,
 }
 
 /// A measure and the state that lives from one evaluation to the next.
@@ -250,7 +252,7 @@ impl Measure {
         let Some(heard) = heard else {
             // Nothing will ever be heard, so panic's time runs on as after a loss.
             let mut outcome = decider.tick_lost(now, spec, ready, false);
-            outcome.reason = Reason::NoSource;
+            outcome.reason = around.unmeasured;
             return Some(evaluation(decider, spec, outcome, Observation::default()));
         };
         let outcome = match (&heard.reading, heard.state) {
@@ -290,7 +292,7 @@ impl Measure {
         let decider = self.decider.as_ref()?;
         let heard = Heard::of(&self.points, self.companion.as_deref(), view, around);
         let reason = match heard.as_ref().map(|heard| heard.state) {
-            None => Reason::NoSource,
+            None => around.unmeasured,
             Some(SignalState::Starting) => Reason::SignalStarting,
             Some(SignalState::Lost) => Reason::SignalLost,
             Some(SignalState::Fresh | SignalState::Partial) => Reason::Steady,

@@ -23,6 +23,7 @@ mod point;
 mod points;
 pub mod policy;
 pub mod problem;
+pub mod promql;
 #[cfg(feature = "serde")]
 pub mod recording;
 pub mod resolve;

@@ -41,11 +41,15 @@ pub enum ProblemCode {
     InvalidConfigMap,
     /// The metric needs the class `kpa.podswell.dev` and a target annotation.
     TargetRequired,
+    /// `podswell.dev/query` in a namespace that the administrator does not list.
+    QueryNotAllowed,
+    /// An annotation reaches for series of another namespace.
+    ForeignSeries,
 }
 
 impl ProblemCode {
     /// Every code.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::InvalidAnnotation,
         Self::UnknownAnnotation,
         Self::AnnotationsDiffer,
@@ -63,6 +67,8 @@ impl ProblemCode {
         Self::RangeAboveWindow,
         Self::InvalidConfigMap,
         Self::TargetRequired,
+        Self::QueryNotAllowed,
+        Self::ForeignSeries,
     ];
 
     /// The code as it shows in labels, `explain` and the docs.
@@ -85,6 +91,8 @@ impl ProblemCode {
             Self::RangeAboveWindow => "RangeAboveWindow",
             Self::InvalidConfigMap => "InvalidConfigMap",
             Self::TargetRequired => "TargetRequired",
+            Self::QueryNotAllowed => "QueryNotAllowed",
+            Self::ForeignSeries => "ForeignSeries",
         }
     }
 }

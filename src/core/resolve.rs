@@ -1,6 +1,7 @@
 //! From annotations, ConfigMaps and flags to one [`TargetConfig`], with the origin of every value.
 
 mod authority;
+mod brought;
 mod measures;
 mod points;
 
@@ -10,6 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use self::authority::namespace_problems;
 use self::measures::Wish;
 use self::points::{Measured, MeasuredPoints};
 use super::annotations::{self, Annotations, RunTimeValues};
@@ -43,6 +45,9 @@ pub struct ProcessSettings {
     /// `--keda-addresses`: the `host:port` under which KEDA reaches this podswell, as `scalerAddress`
     /// spells it. A `ScaledObject` that asks there follows podswell; empty: none does.
     pub keda_addresses: BTreeSet<String>,
+    /// `--query-namespaces`: where workloads may bring their own PromQL (`podswell.dev/query`).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub query_namespaces: BTreeSet<String>,
 }
 
 impl Default for ProcessSettings {
@@ -54,6 +59,7 @@ impl Default for ProcessSettings {
             adopt_namespaces: BTreeSet::new(),
             freeze: false,
             keda_addresses: BTreeSet::new(),
+            query_namespaces: BTreeSet::new(),
         }
     }
 }
@@ -71,6 +77,8 @@ pub struct Inputs<'a> {
     pub sources: &'a BTreeMap<SourceName, SourceFacts>,
     /// The namespace's name.
     pub namespace: &'a str,
+    /// The Deployment's name.
+    pub name: &'a str,
     /// Annotations of the namespace.
     pub namespace_annotations: &'a BTreeMap<String, String>,
     /// Annotations of the Deployment.
@@ -116,6 +124,9 @@ pub fn resolve(inputs: &Inputs<'_>) -> Option<Resolved> {
         annotations::read(inputs.annotations, inputs.template_annotations, inputs.defaults);
     let mut forced = BTreeMap::new();
     let consent = authority::consent(inputs, &mut read);
+    for problem in namespace_problems(inputs.namespace_annotations) {
+        read.report(problem);
+    }
     let pause = authority::pause(inputs, &mut read);
     if let Some((_, from)) = pause.until {
         forced.insert(keys::PAUSED_UNTIL.index(), from);
@@ -143,12 +154,11 @@ pub fn resolve(inputs: &Inputs<'_>) -> Option<Resolved> {
     }
     let wiring = Wiring {
         metric: measured.scrape_metric.unwrap_or(metric),
-        sources: measured.sources,
-        source_match: measured.source_match,
         match_is_shared: wishes.are_listed(),
-        scrape: measured.scrape,
         sample_pods: semantics == Semantics::Knative,
         stable_window: spec.stable_window,
+        most_per_pod: most_per_pod(&values),
+        ..measured.wiring
     };
     let drain_time = duration(&read, &keys::DRAIN_TIME).unwrap_or(spec.stable_window);
     let mut measures = wishes
@@ -176,6 +186,21 @@ pub fn resolve(inputs: &Inputs<'_>) -> Option<Resolved> {
         problems: read.bounded_problems(),
     };
     Some(Resolved { config, wiring })
+}
+
+/// How many times the target one pod may claim to bear. No pod bears so much; what says so is broken, or
+/// lies.
+const MOST_TARGETS_PER_POD: f64 = 1e6;
+
+/// The most load that is believed of one pod: that of the measure with the highest target.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturating is meant: a target that large limits nothing"
+)]
+fn most_per_pod(values: &[RunTimeValues]) -> Option<u64> {
+    let highest = values.iter().map(|values| values.total).reduce(f64::max)?;
+    Some((highest * MOST_TARGETS_PER_POD).ceil() as u64)
 }
 
 fn zero(inputs: &Inputs<'_>, read: &Annotations, values: &RunTimeValues) -> ZeroConfig {

@@ -58,6 +58,10 @@ pub struct SourceFacts {
     pub share: Share,
     /// Labels by which a workload may choose its series (`podswell.dev/source-match`).
     pub selectable_labels: Vec<String>,
+    /// Where workloads bring their own query (`podswell.dev/query`): the label that holds the namespace of
+    /// a series, and to which every query is narrowed.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub query_label: Option<String>,
 }
 
 /// One measurement point of a target, in the order in which the points are preferred.
@@ -126,6 +130,14 @@ pub struct Wiring {
     pub sources: Vec<SourceName>,
     /// Label values that choose this target's series, from `podswell.dev/source-match`.
     pub source_match: BTreeMap<String, String>,
+    /// What is asked of each source to which the target brings its own query: PromQL, narrowed to its
+    /// namespace.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub queries: BTreeMap<SourceName, Arc<str>>,
+    /// The most load that one pod may claim, in the metric's unit; more is no load but a mistake. `None`: no
+    /// limit.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub most_per_pod: Option<u64>,
     /// Whether those labels are meant for several sources, each of which takes the ones that it lists.
     #[cfg_attr(feature = "serde", serde(default))]
     pub match_is_shared: bool,

@@ -307,6 +307,7 @@ impl Workload {
             ready: self.pods.ready,
             activation_value: f64::from(activation_value),
             wake_after: may_wake.then(|| self.wake_delay()),
+            unmeasured: self.config.unmeasured(),
         }
     }
 

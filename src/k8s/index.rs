@@ -659,6 +659,7 @@ fn inputs_of<'a>(
         process: &settings.process,
         sources: &settings.sources,
         namespace: &facts.target.namespace,
+        name: &facts.target.name,
         namespace_annotations: namespace.map_or(&NOTHING, |of| &of.annotations),
         annotations: &facts.annotations,
         template_annotations: &facts.template_annotations,

@@ -52,6 +52,16 @@ pub struct RunArgs {
     )]
     pub adopt_namespaces: Vec<String>,
 
+    /// Namespaces whose workloads may bring their own PromQL (podswell.dev/query)
+    #[arg(
+        long,
+        env = "PODSWELL_QUERY_NAMESPACES",
+        value_delimiter = ',',
+        value_name = "NAME,..",
+        value_parser = parse_namespace
+    )]
+    pub query_namespaces: Vec<String>,
+
     /// The addresses under which KEDA reaches this podswell; a trigger that names one follows it
     #[arg(
         long,
@@ -306,6 +316,7 @@ impl RunArgs {
                 adopt_namespaces: BTreeSet::from_iter(self.adopt_namespaces),
                 freeze: false,
                 keda_addresses: BTreeSet::from_iter(self.keda_addresses),
+                query_namespaces: BTreeSet::from_iter(self.query_namespaces),
             },
             namespaces: Vec::from_iter(BTreeSet::from_iter(self.namespaces)),
             namespace: self
@@ -449,6 +460,7 @@ mod tests {
             (&["--compat", "keda"], "--compat"),
             (&["--default-max-scale", "0"], "--default-max-scale"),
             (&["--adopt-namespaces", "a,B!"], "--adopt-namespaces"),
+            (&["--query-namespaces", "a,*"], "--query-namespaces"),
             (&["--namespaces", "a,"], "--namespaces"),
             (&["--namespace", ""], "--namespace"),
             (&["--listen", "8080"], "--listen"),

@@ -1,6 +1,6 @@
 //! Reads the three ConfigMaps: Knative's tunables, the settings of the process, the named sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::defaults::ClusterDefaults;
 use crate::core::policy::Mode;
@@ -82,10 +82,8 @@ pub fn process_settings(
                 let ceiling = text.parse::<i32>().ok().filter(|ceiling| *ceiling >= 1);
                 settings.default_max_scale = ceiling.ok_or_else(|| wrong("a number ≥ 1"))?;
             }
-            "adopt-namespaces" => {
-                let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-                settings.adopt_namespaces = names.map(str::to_owned).collect();
-            }
+            "adopt-namespaces" => settings.adopt_namespaces = names_of(text),
+            "query-namespaces" => settings.query_namespaces = names_of(text),
             "keda-addresses" => {
                 let addresses = text.split(',').map(str::trim).filter(|one| !one.is_empty());
                 settings.keda_addresses = addresses
@@ -97,6 +95,11 @@ pub fn process_settings(
         }
     }
     Ok(settings)
+}
+
+/// Names between commas.
+fn names_of(text: &str) -> BTreeSet<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Only these words lift a freeze; whatever else somebody writes in a hurry freezes.
@@ -123,11 +126,13 @@ mod tests {
             ("default-max-scale", "7"),
             ("keda-addresses", "a:1, b.c:9090"),
             ("mode", "paused-down"),
+            ("query-namespaces", "shop ,blog"),
         ])
         .unwrap();
         assert_eq!(settings.mode, Mode::Paused);
         assert_eq!((settings.compat, settings.default_max_scale), (Semantics::Knative, 7));
         assert_eq!(Vec::from_iter(settings.adopt_namespaces), ["a", "b"]);
+        assert_eq!(Vec::from_iter(settings.query_namespaces), ["blog", "shop"]);
         assert_eq!(Vec::from_iter(settings.keda_addresses), ["a:1", "b.c:9090"]);
         assert!(!settings.freeze);
     }

@@ -105,6 +105,7 @@ pub(crate) fn target_config(
         visible_at_zero: source.at_zero,
         share: crate::core::source::Share::Exclusive,
         selectable_labels: Vec::new(),
+        query_label: None,
     };
     let defaults_set: BTreeSet<String> = scenario.config.keys().cloned().collect();
     let none = BTreeMap::new();
@@ -114,6 +115,7 @@ pub(crate) fn target_config(
         process: &ProcessSettings::default(),
         sources: &BTreeMap::from([(name, facts)]),
         namespace: "sim",
+        name: "sim",
         namespace_annotations: &none,
         annotations: &annotations,
         template_annotations: &none,

@@ -294,6 +294,7 @@ fn resolved(
         process: &ProcessSettings::default(),
         sources: &sources,
         namespace: "replay",
+        name: "replay",
         namespace_annotations: &none,
         annotations,
         template_annotations: &none,

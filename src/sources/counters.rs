@@ -16,7 +16,7 @@ pub const DURATION_BUCKETS: [f64; 10] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 3.0];
 
 /// Every fault, in the order in which they are counted.
-const FAULTS: [SourceFault; 11] = SourceFault::ALL;
+const FAULTS: [SourceFault; 13] = SourceFault::ALL;
 
 /// The counters of one source. Adding is wait-free.
 #[derive(Debug, Default)]
@@ -124,7 +124,7 @@ mod tests {
             counters.requested(Duration::from_millis(millis));
         }
         let (_, snapshot) = metrics.snapshot().remove(0);
-        assert_eq!(snapshot.outcomes.iter().map(|(_, n)| n).sum::<u64>(), 3 + 11);
+        assert_eq!(snapshot.outcomes.iter().map(|(_, n)| n).sum::<u64>(), 3 + 13);
         assert_eq!(snapshot.outcomes[0], ("Value", 2));
         assert_eq!(snapshot.duration_counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert!((snapshot.duration_sum_s - 6.004).abs() < 1e-9);

@@ -1,7 +1,7 @@
 //! The named sources of the ConfigMap `podswell-sources`: one YAML document a key, strictly parsed.
 //!
 //! Only administrators write these documents; tenants choose a source by its name. Every text that ends
-//! up in a query comes from here.
+//! up in a query comes from here, but for the queries that workloads bring to a source with `queries: true`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::core::duration::GoDuration;
 use crate::core::source::{SCRAPE, Share, SourceFacts, SourceName};
 use crate::core::spec::ScalingMetric;
 
-use super::selector;
+use crate::core::promql;
 
 /// The most definitions that one ConfigMap may hold.
 pub const MAX_SOURCES: usize = 64;
@@ -115,6 +115,9 @@ pub enum Query {
         /// From where the time of its samples is known.
         time: SampleTime,
     },
+    /// What each workload says itself (`podswell.dev/query`), narrowed to the namespace that
+    /// [`Matching::namespace`] holds.
+    Brought,
 }
 
 /// From where the time of an expression's samples is known.
@@ -160,6 +163,8 @@ pub enum MatchBy {
     Pod(String),
     /// There is none: only workloads with `podswell.dev/source-match` have series here.
     Selected,
+    /// Whoever asks gets the one number of the answer.
+    Asker,
 }
 
 /// What it means that a workload has no series in an answer.
@@ -221,6 +226,7 @@ impl SourceDefinition {
             visible_at_zero: self.visible_at_zero,
             share: self.share,
             selectable_labels: self.matching.selectable.clone(),
+            query_label: self.matching.namespace.clone().filter(|_| self.query == Query::Brought),
         }
     }
 
@@ -290,6 +296,10 @@ struct Wire {
     /// A PromQL expression, asked for an instant vector. Needs timestamp or resolution.
     #[schemars(length(max = 4096))]
     expr: Option<String>,
+    /// Workloads bring their own expression (podswell.dev/query), in namespaces that are listed for it.
+    /// Instead of selector and expr; match then holds namespace alone, to which every query is narrowed.
+    #[serde(default)]
+    queries: bool,
     /// How the numbers are to be read. rate only with expr, and then with range.
     form: WireForm,
     /// The range of the rate in expr.
@@ -438,7 +448,7 @@ impl Wire {
                 return complain("alive", "is only read with absent: zero");
             }
         };
-        let matching = self.matching.check()?;
+        let matching = self.matching.check(self.queries)?;
         if self.visible_at_zero && matches!(matching.by, MatchBy::Pod(_)) {
             return complain("visibleAtZero", "series matched by pod do not exist without pods");
         }
@@ -471,9 +481,12 @@ impl Wire {
 
     fn query(&self) -> Result<Query, Complaint> {
         let (selector, expr) = (self.selector.as_deref(), self.expr.as_deref());
+        if self.queries {
+            return self.brought();
+        }
         match (selector, expr) {
             (Some(_), Some(_)) => complain("expr", "a source has selector or expr, not both"),
-            (None, None) => complain("selector", "a source needs selector or expr"),
+            (None, None) => complain("selector", "a source needs selector, expr or queries"),
             (Some(text), None) => {
                 if self.timestamp.is_some() {
                     return complain("timestamp", "raw samples carry their own time");
@@ -482,7 +495,7 @@ impl Wire {
                     return complain("resolution", "raw samples carry their own time");
                 }
                 let text = expression("selector", text)?;
-                selector::check(&text).map_err(|why| ("selector", why))?;
+                promql::check_selector(&text).map_err(|why| ("selector", why))?;
                 Ok(Query::Selector(text))
             }
             (None, Some(text)) => {
@@ -508,12 +521,31 @@ impl Wire {
         }
     }
 
+    /// Nothing about a workload's own query can be said beforehand.
+    fn brought(&self) -> Result<Query, Complaint> {
+        let unread = [
+            ("selector", self.selector.is_some()),
+            ("expr", self.expr.is_some()),
+            ("timestamp", self.timestamp.is_some()),
+            ("resolution", self.resolution.is_some()),
+            ("range", self.range.is_some()),
+            ("absent", self.absent == WireAbsent::Zero),
+        ];
+        match unread.into_iter().find(|(_, there)| *there) {
+            Some((key, _)) => complain(key, "is not read with queries: true"),
+            None if self.form != WireForm::Gauge => {
+                complain("form", "an expression of a workload gives its load: gauge")
+            }
+            None => Ok(Query::Brought),
+        }
+    }
+
     fn form(&self, query: &Query) -> Result<Form, Complaint> {
         if self.range.is_some() && self.form != WireForm::Rate {
             return complain("range", "is only read with form: rate");
         }
         match (self.form, query) {
-            (WireForm::Gauge, _) => Ok(Form::Gauge),
+            (WireForm::Gauge, _) | (_, Query::Brought) => Ok(Form::Gauge),
             (WireForm::Rate, Query::Selector(_)) => {
                 complain("form", "a selector gives raw samples: gauge or counter")
             }
@@ -530,7 +562,7 @@ impl Wire {
             }
             (WireForm::Counter, Query::Expression { text, .. }) => {
                 const AGGREGATIONS: [&str; 6] = ["sum", "avg", "min", "max", "count", "group"];
-                match selector::identifiers(text).iter().find(|word| AGGREGATIONS.contains(word)) {
+                match promql::identifiers(text).iter().find(|word| AGGREGATIONS.contains(word)) {
                     Some(word) => complain(
                         "form",
                         format!(
@@ -544,20 +576,44 @@ impl Wire {
     }
 }
 
+/// A label that may be chosen must not say whose a series is, or a workload could take everybody's.
+fn check_choosable(labels: &[String], namespace: Option<&String>) -> Result<(), Complaint> {
+    let foreign = |label: &&String| Some(*label) == namespace || promql::names_namespace(label);
+    match labels.iter().find(foreign) {
+        Some(label) => complain(
+            "selectable",
+            format!(
+                "{label} holds a namespace: workloads could choose another one's series; name it as \
+                 match.namespace"
+            ),
+        ),
+        None => Ok(()),
+    }
+}
+
 impl WireMatch {
-    fn check(self) -> Result<Matching, Complaint> {
+    fn check(self, queries: bool) -> Result<Matching, Complaint> {
         let labels =
             [("namespace", &self.namespace), ("workload", &self.workload), ("pod", &self.pod)];
         for (key, label) in labels {
-            if label.as_ref().is_some_and(|label| !selector::is_label_name(label)) {
+            if label.as_ref().is_some_and(|label| !promql::is_label_name(label)) {
                 return complain(key, "is not a label name");
             }
         }
         if self.selectable.len() > MAX_LIST {
             return complain("selectable", format!("at most {MAX_LIST} labels"));
         }
-        if self.selectable.iter().any(|label| !selector::is_label_name(label)) {
+        if self.selectable.iter().any(|label| !promql::is_label_name(label)) {
             return complain("selectable", "holds what is not a label name");
+        }
+        check_choosable(&self.selectable, self.namespace.as_ref())?;
+        for (key, label) in [("workload", &self.workload), ("pod", &self.pod)] {
+            if label.is_some() && *label == self.namespace {
+                return complain(key, "is the label that holds the namespace");
+            }
+        }
+        if queries {
+            return self.of_askers();
         }
         let by = match (self.workload, self.pod) {
             (Some(_), Some(_)) => return complain("match", "has workload or pod, not both"),
@@ -572,6 +628,20 @@ impl WireMatch {
             return complain("match", "needs the label that holds the namespace");
         }
         Ok(Matching { namespace: self.namespace, by, selectable: self.selectable })
+    }
+
+    /// The one label that is needed where workloads bring their queries.
+    fn of_askers(self) -> Result<Matching, Complaint> {
+        if self.workload.is_some() || self.pod.is_some() || !self.selectable.is_empty() {
+            return complain("match", "holds namespace alone where queries is true");
+        }
+        if self.namespace.is_none() {
+            return complain(
+                "match",
+                "needs the label that holds the namespace, to narrow queries",
+            );
+        }
+        Ok(Matching { namespace: self.namespace, by: MatchBy::Asker, selectable: Vec::new() })
     }
 }
 

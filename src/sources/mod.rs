@@ -1,8 +1,9 @@
 //! Where samples come from: the pods themselves and Prometheus servers.
 //!
 //! The law of this folder: whatever a peer sends is bounded in bytes, time and number, is checked once
-//! where it enters, and reaches the engine only as an [`Event`](crate::core::event::Event). Nothing that a
-//! tenant wrote is ever sent to a server; it only filters what came back.
+//! where it enters, and reaches the engine only as an [`Event`](crate::core::event::Event). What a tenant
+//! wrote is never sent to a server, it only filters what came back; but for the queries of namespaces that
+//! an administrator lists, and these are narrowed to their namespace before they come here.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,9 +20,10 @@ use crate::runtime::clock::Clock;
 use crate::runtime::engine_handle::EngineHandle;
 
 use counters::SourceMetrics;
-use definition::SourceDefinition;
+use definition::{Query, SourceDefinition};
 use prometheus::Poller;
 pub use prometheus::probe::{Probe, probe};
+use prometheus::queries::QueryAsker;
 use scrape::{ScrapeOptions, Scraper};
 
 pub mod counters;
@@ -30,7 +32,6 @@ pub mod exposition;
 mod faults;
 mod prometheus;
 pub mod scrape;
-mod selector;
 pub mod series;
 pub mod stat;
 
@@ -200,8 +201,13 @@ impl Sources {
         // The old task has to stop before the new one speaks for the same source.
         self.running.remove(&name);
         let cancel = CancellationToken::new();
-        let poller = Poller::new(definition.clone(), self.around.clone());
-        Handle::current().spawn(poller.run(cancel.clone()));
+        if definition.query == Query::Brought {
+            let asker = QueryAsker::new(definition.clone(), self.around.clone());
+            Handle::current().spawn(asker.run(cancel.clone()));
+        } else {
+            let poller = Poller::new(definition.clone(), self.around.clone());
+            Handle::current().spawn(poller.run(cancel.clone()));
+        }
         self.running.insert(name, Running { definition, _stop: cancel.drop_guard() });
     }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Timestamp;
 use crate::core::event::{Event, Reading, Sample, SourceFault};
+use crate::core::roster::PodFacts;
 use crate::runtime::clock::{age_of, instant};
 
 use super::Surroundings;
@@ -31,6 +32,7 @@ use server::Connection;
 mod answer;
 mod members;
 pub(super) mod probe;
+pub(super) mod queries;
 pub(super) mod server;
 
 /// How long all queries of one round may take together.
@@ -106,8 +108,9 @@ struct Answer {
 #[derive(Clone, Copy, Default)]
 struct Found {
     present: bool,
-    invalid: bool,
     ambiguous: bool,
+    /// Why a newest sample was refused.
+    refused: Option<SourceFault>,
 }
 
 impl Poller {
@@ -263,7 +266,8 @@ impl Poller {
         }
         self.failures = self.failures.saturating_add(1);
         let perhaps_too_long =
-            matches!(fault, SourceFault::TooLarge | SourceFault::Timeout | SourceFault::BadStatus);
+            matches!(fault, SourceFault::TooLarge | SourceFault::Timeout | SourceFault::BadStatus)
+                || fault == SourceFault::QueryRefused;
         if plan.is_long && perhaps_too_long {
             self.filled_at = Some(instant());
             self.failed_fills += 1;
@@ -284,6 +288,8 @@ impl Poller {
     /// Asks everything that belongs to one round.
     async fn ask(&mut self, range: Duration) -> Result<Answer, SourceFault> {
         let (series, time) = match self.definition.query.clone() {
+            // Asked for each workload, by another task.
+            Query::Brought => return Err(SourceFault::Malformed),
             Query::Selector(text) => {
                 let seconds = range.as_secs() + u64::from(range.subsec_nanos() > 0);
                 (self.query(&format!("{text}[{seconds}s]"), None).await?, None)
@@ -389,7 +395,9 @@ impl Poller {
                 };
                 let Some(entry) = self.entries.get_mut(&member.target) else { continue };
                 found.present |= all > 0;
-                found.invalid |= one.points.len() < all;
+                if one.points.len() < all {
+                    found.refused = Some(SourceFault::InvalidSample);
+                }
                 if repeated.contains(&one.key) {
                     found.ambiguous = true;
                     continue;
@@ -404,8 +412,9 @@ impl Poller {
                     pod: pod.map(|pod| pod.name.clone()),
                     is_counter: self.definition.form == Form::Counter,
                     birth,
+                    most: most_of(member, pod),
                 };
-                found.invalid |= entry.book.take(&one.key, &origin, &one.points);
+                found.refused = entry.book.take(&one.key, &origin, &one.points).or(found.refused);
             }
         }
         found
@@ -456,7 +465,7 @@ impl Poller {
         }
         let fault = match newest {
             _ if found.ambiguous => Some(SourceFault::Ambiguous),
-            _ if found.invalid => Some(SourceFault::InvalidSample),
+            _ if found.refused.is_some() => found.refused,
             _ if is_absent && alive.is_some() => None,
             None => Some(SourceFault::Empty),
             Some(_) if !is_raw && !found.present => Some(SourceFault::Empty),
@@ -468,6 +477,13 @@ impl Poller {
         let now = self.around.clock.now();
         self.gate.tell(now, &member.target, &definition.name, fault, &self.around.engine);
     }
+}
+
+/// The most that is believed of one series: only those of pods have a limit.
+fn most_of(member: &Member, pod: Option<&PodFacts>) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a limit of that size need not be exact")]
+    let limit = member.wiring.most_per_pod.filter(|_| pod.is_some()).map(|most| most as f64);
+    limit.unwrap_or(f64::INFINITY)
 }
 
 /// How a counter that was never seen before began, if that is known: with its pod, if that started after

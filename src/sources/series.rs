@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::Timestamp;
-use crate::core::event::Reading;
+use crate::core::event::{Reading, SourceFault};
 use crate::runtime::clock::age_of;
 
 /// For how long a silent series is remembered, so that its next sample has a base.
@@ -115,6 +115,8 @@ pub struct Origin {
     pub is_counter: bool,
     /// How it began, should it be new.
     pub birth: Option<Birth>,
+    /// The most load that is believed.
+    pub most: f64,
 }
 
 /// All series of one workload at one source.
@@ -126,22 +128,31 @@ pub struct Book {
 
 impl Book {
     /// Takes raw samples of one series, oldest first; those not newer than what is known are skipped.
-    /// Returns whether the newest one was not a number, infinite or negative. Such samples are skipped.
-    pub fn take(&mut self, series: &str, origin: &Origin, samples: &[Point]) -> bool {
-        let mut invalid = false;
+    /// Returns why the newest one was refused, if it was: not a number, infinite, negative, or more than is
+    /// believed. Such samples are skipped.
+    pub fn take(
+        &mut self,
+        series: &str,
+        origin: &Origin,
+        samples: &[Point],
+    ) -> Option<SourceFault> {
+        let mut refused = None;
         for sample in samples {
-            invalid = !(sample.value.is_finite() && sample.value >= 0.0);
-            if !invalid {
-                self.take_one(series, origin, *sample);
-            }
+            refused = if !(sample.value.is_finite() && sample.value >= 0.0) {
+                Some(SourceFault::InvalidSample)
+            } else if !origin.is_counter && sample.value > origin.most {
+                Some(SourceFault::Implausible)
+            } else {
+                self.take_one(series, origin, *sample)
+            };
         }
-        invalid
+        refused
     }
 
-    fn take_one(&mut self, series: &str, origin: &Origin, sample: Point) {
+    fn take_one(&mut self, series: &str, origin: &Origin, sample: Point) -> Option<SourceFault> {
         let known = self.tracks.get(series).map(|track| track.seen);
         if known.is_some_and(|seen| sample.at <= seen) {
-            return;
+            return None;
         }
         if known.is_none() {
             let track = Track {
@@ -154,18 +165,24 @@ impl Book {
             };
             self.tracks.insert(series.into(), track);
         }
-        let Some(track) = self.tracks.get_mut(series) else { return };
+        let track = self.tracks.get_mut(series)?;
         track.seen = sample.at;
+        let mut refused = None;
         let load = if origin.is_counter {
             match track.counter.observe(sample.at, sample.value, origin.birth) {
-                Step::Old => return,
+                Step::Old => return None,
                 Step::Base => None,
+                Step::Rate(rate) if rate > origin.most => {
+                    refused = Some(SourceFault::Implausible);
+                    None
+                }
                 Step::Rate(rate) => Some(rate),
             }
         } else {
             Some(sample.value)
         };
         track.waiting.push((sample.at, load));
+        refused
     }
 
     /// Whether a series has been seen before.

@@ -85,6 +85,7 @@ fn check_resolver(
         process: &process,
         sources: &BTreeMap::new(),
         namespace: "default",
+        name: "default",
         namespace_annotations: &none,
         annotations: &annotations,
         template_annotations: &none,

@@ -284,6 +284,7 @@ fn settings() -> Settings {
         range: None,
         visible_at_zero,
         selectable_labels: Vec::new(),
+        query_label: None,
         share: Share::Exclusive,
     };
     let sources = [source(INGRESS, true), source(PODS, false)];

@@ -399,6 +399,7 @@ impl<'a> Inspection<'a> {
             process: &self.process,
             sources,
             namespace,
+            name: metadata.name.as_deref().unwrap_or_default(),
             namespace_annotations: &nothing,
             annotations: metadata.annotations.as_ref().unwrap_or(&nothing),
             template_annotations: template

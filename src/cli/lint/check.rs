@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use super::document::{Document, strings};
 use super::{Finding, Level};
-use crate::core::annotations::unknown_key;
 use crate::core::defaults::ClusterDefaults;
 use crate::core::explain::is_remark;
-use crate::core::keys::{Group, KEYS, Key};
-use crate::core::policy::{Consent, Mode};
+use crate::core::keys::{self, Group, KEYS, Key};
+use crate::core::policy::Consent;
 use crate::core::problem::{Problem, ProblemCode};
-use crate::core::resolve::{Inputs, ProcessSettings, resolve};
+use crate::core::promql::query::{QueryError, Tenant, narrow};
+use crate::core::resolve::{Inputs, ProcessSettings, Resolved, namespace_problems, resolve};
 use crate::core::source::{SourceFacts, SourceName};
 use crate::core::text::nearest;
 use crate::runtime::config_reader::process_settings;
@@ -37,6 +37,8 @@ struct World {
     sources: BTreeMap<SourceName, SourceFacts>,
     /// Whether the files define sources at all; if not, a name says nothing.
     knows_sources: bool,
+    /// Whether the ConfigMap `podswell` is among the files.
+    knows_process: bool,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Autoscalers by the namespace and name of the Deployment that they scale.
     rivals: BTreeMap<(String, String), String>,
@@ -186,10 +188,21 @@ fn config_map(object: &Object<'_>, world: &mut World, findings: &mut Findings) {
     match object.name {
         "config-autoscaler" => cluster_defaults(object, &data, world, findings),
         "podswell" => match process_settings(&ProcessSettings::default(), &data) {
-            Ok(settings) => world.process = settings,
+            Ok(settings) => {
+                world.process = settings;
+                world.knows_process = true;
+            }
             Err(why) => {
                 let key = data.keys().find(|key| why.contains(*key)).cloned().unwrap_or_default();
-                let names = ["freeze", "mode", "compat", "default-max-scale", "adopt-namespaces"];
+                let names = [
+                    "freeze",
+                    "mode",
+                    "compat",
+                    "default-max-scale",
+                    "adopt-namespaces",
+                    "keda-addresses",
+                    "query-namespaces",
+                ];
                 let meant = nearest(&key, names.into_iter()).filter(|meant| *meant != key);
                 let meant = meant.map(|meant| format!("; did you mean {meant}?"));
                 let why = why + &meant.unwrap_or_default();
@@ -249,19 +262,8 @@ fn cluster_defaults(
 
 fn namespace_object(object: &Object<'_>, world: &mut World, findings: &mut Findings) {
     let annotations = object.strings("/metadata/annotations", findings);
-    findings.list.extend(
-        annotations.keys().filter_map(|key| unknown_key(key)).map(|one| object.problem(one)),
-    );
-    let mode = annotations.get_key_value("podswell.dev/mode");
-    if let Some((key, value)) = mode.filter(|(_, value)| Mode::parse(value.trim()).is_none()) {
-        let value = crate::core::text::shown(value);
-        let why = format!("{value} is not apply, paused-up, paused-down, paused or observe");
-        findings.list.push(Finding {
-            code: ProblemCode::InvalidAnnotation.as_str(),
-            fallback: "nothing is written in this namespace (observe)".to_owned(),
-            ..object.finding(key, why)
-        });
-    }
+    let problems = namespace_problems(&annotations);
+    findings.list.extend(problems.into_iter().map(|problem| object.problem(problem)));
     world.namespaces.insert(object.name.to_owned(), annotations);
 }
 
@@ -285,6 +287,7 @@ fn deployment(object: &Object<'_>, world: &World, findings: &mut Findings) {
         process: &world.process,
         sources: &world.sources,
         namespace: &object.namespace,
+        name: object.name,
         namespace_annotations: world.namespaces.get(&object.namespace).unwrap_or(&nothing),
         annotations: &annotations,
         template_annotations: &template_annotations,
@@ -296,6 +299,7 @@ fn deployment(object: &Object<'_>, world: &World, findings: &mut Findings) {
         return;
     };
     findings.workloads += 1;
+    findings.list.extend(unread_query(object, &resolved, &annotations, &template_annotations));
     let problems = offline(resolved.config.problems, world, &annotations, &template_annotations);
     findings.list.extend(problems.into_iter().map(|problem| object.problem(problem)));
     if resolved.config.consent != Consent::Managed {
@@ -339,7 +343,33 @@ fn overlooked(
     })
 }
 
-/// Without a definition of sources among the files, only the cluster knows whether a name exists.
+/// A query that no source among the files asks is read all the same.
+fn unread_query(
+    object: &Object<'_>,
+    resolved: &Resolved,
+    annotations: &BTreeMap<String, String>,
+    template: &BTreeMap<String, String>,
+) -> Option<Finding> {
+    let key = keys::QUERY.annotation();
+    let text = annotations.get(&key).or_else(|| template.get(&key))?;
+    let is_read =
+        |problem: &Problem| problem.key == key && problem.code != ProblemCode::QueryNotAllowed;
+    if !resolved.wiring.queries.is_empty() || resolved.config.problems.iter().any(is_read) {
+        return None;
+    }
+    let tenant =
+        Tenant { label: "namespace", namespace: &object.namespace, deployment: object.name };
+    let error = narrow(text, tenant).err()?;
+    let code = match error {
+        QueryError::Foreign { .. } => ProblemCode::ForeignSeries,
+        QueryError::Invalid(_) => ProblemCode::InvalidAnnotation,
+    };
+    let fallback = "it is not asked".to_owned();
+    Some(object.problem(Problem { code, key, why: error.to_string(), fallback }))
+}
+
+/// Without a definition of sources among the files, only the cluster knows whether a name exists; without
+/// the ConfigMap `podswell`, where queries are allowed.
 fn offline(
     mut problems: Vec<Problem>,
     world: &World,
@@ -351,6 +381,9 @@ fn offline(
         .is_some_and(|names| names.split(',').any(|name| name.trim() != "scrape"));
     let measured = value("podswell.dev/measures").is_some_and(|text| text.contains('@'));
     let named = listed || measured;
+    if !world.knows_process {
+        problems.retain(|problem| problem.code != ProblemCode::QueryNotAllowed);
+    }
     if !world.knows_sources && named {
         problems.retain(|problem| {
             !matches!(

@@ -156,3 +156,69 @@ fn our_own_manifests_are_clean() {
     ];
     assert_eq!(levels(&files), []);
 }
+
+#[test]
+fn namespaces_are_looked_at() {
+    for (key, value, word) in [
+        ("podswell.dev/mode", "pasued", "did you mean paused?"),
+        ("podswell.dev/paused-until", "tomorrow", "is not a time"),
+        (
+            "podswell.dev/paused-untl",
+            "2026-09-01T12:00:00Z",
+            "did you mean podswell.dev/paused-until?",
+        ),
+        ("podswell.dev/freeze", "true", "did you mean podswell.dev/mode: paused?"),
+        ("podswell.dev/source", "x", "is not read from a namespace"),
+    ] {
+        let text = format!(
+            "kind: Namespace\nmetadata:\n  name: shop\n  annotations:\n    {key}: \"{value}\"\n"
+        );
+        let text = text_of(&[("a.yaml", &text)]);
+        assert!(text.starts_with("a.yaml:5: finding: ") && text.contains(word), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+    }
+    let fine = "kind: Namespace\nmetadata:\n  name: shop\n  annotations:\n    podswell.dev/mode: paused\n    \
+                podswell.dev/paused-until: \"2026-09-01T12:00:00Z\"\n";
+    assert_eq!(levels(&[("a.yaml", fine)]), []);
+}
+
+#[test]
+fn queries_are_read_as_far_as_the_files_tell() {
+    let with = |query: &str| {
+        let lines = format!("podswell.dev/source: own\n    podswell.dev/query: '{query}'\n    #");
+        GOOD.replace("podswell.dev/scrape: ", &lines)
+    };
+    let map = "kind: ConfigMap\nmetadata: {name: podswell}\ndata: {query-namespaces: NAMES}\n";
+    let source = "server: {url: 'http://a'}\nkind: concurrency\nqueries: true\nform: gauge\n\
+                  interval: 5s\nmatch: {namespace: tenant}\n";
+    let (listed, others) = (map.replace("NAMES", "shop"), map.replace("NAMES", "blog"));
+    let good = with("sum(x)");
+    assert!(!levels(&[("a.yaml", &good)]).contains(&Level::Finding));
+    assert!(
+        !levels(&[("a.yaml", &good), ("p.yaml", &listed), ("own.yaml", source)])
+            .contains(&Level::Finding)
+    );
+    let foreign = with(r#"sum(x{namespace="other"})"#);
+    let foreign_here = with(r#"sum(x{tenant="other"})"#);
+    let twisted = GOOD.replace(
+        "podswell.dev/scrape: ",
+        "podswell.dev/source: own\n    podswell.dev/source-match: namespace=other\n    #",
+    );
+    let chosen = "server: {url: 'http://a'}\nkind: rps\nselector: a\nform: counter\n\
+                  interval: 5s\nmatch:\n  selectable: [namespace]\n";
+    let plain = chosen.replace("[namespace]", "[queue]").replace("rps", "concurrency");
+    for (files, word) in [
+        (&[("a.yaml", &*good), ("p.yaml", &*others)][..], "[QueryNotAllowed]"),
+        (&[("a.yaml", &with("sum(x"))], "expected `,`"),
+        (&[("a.yaml", &foreign)], "[ForeignSeries]"),
+        (
+            &[("a.yaml", &foreign_here), ("p.yaml", &listed), ("own.yaml", source)],
+            "[ForeignSeries]",
+        ),
+        (&[("a.yaml", &twisted), ("own.yaml", &plain)], "[ForeignSeries]"),
+        (&[("own.yaml", chosen)], "own.yaml:7: finding: source own: selectable"),
+    ] {
+        let text = text_of(files);
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}

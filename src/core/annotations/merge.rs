@@ -79,6 +79,16 @@ pub(crate) fn unknown_key(key: &str) -> Option<Problem> {
         return None;
     }
     let name = key.strip_prefix(group.prefix()).unwrap_or(key);
+    if name == "freeze" {
+        return Some(Problem {
+            code: ProblemCode::UnknownAnnotation,
+            key: escaped(key),
+            why:
+                "freeze is a key of the ConfigMap podswell; did you mean podswell.dev/mode: paused?"
+                    .to_owned(),
+            fallback: "it is ignored".to_owned(),
+        });
+    }
     // A key may also stand under the wrong group, so both are searched.
     let annotations = KEYS.iter().filter(|key| key.is_annotation());
     let meant = nearest(name, annotations.clone().map(|key| key.name))

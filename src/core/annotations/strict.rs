@@ -179,7 +179,7 @@ fn lint_values(annotations: &mut Annotations) {
             Kind::Duration => is_plain_duration(value).then_some("").ok_or_else(|| {
                 GoDuration::parse(value).map_or_else(|_| String::new(), |value| value.to_string())
             }),
-            Kind::Bool | Kind::Word | Kind::Time | Kind::List | Kind::Json => Ok(""),
+            Kind::Bool | Kind::Word | Kind::Time | Kind::List | Kind::Json | Kind::PromQl => Ok(""),
         };
         if let Err(plain) = plain {
             unusual.push(Problem {

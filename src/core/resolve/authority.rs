@@ -1,15 +1,17 @@
 //! Who may write: consent from the class, and the strictest of all modes.
 
+use std::collections::BTreeMap;
+
 use super::Inputs;
 use crate::core::Timestamp;
 use crate::core::annotations::{
     Annotations, CLASS_KPA, CLASS_PODSWELL, NOTHING_LOWERED, unknown_key,
 };
 use crate::core::config::Provenance;
-use crate::core::keys::{self, Group, Level};
+use crate::core::keys::{self, Group, Key, Level};
 use crate::core::policy::{Consent, Mode};
 use crate::core::problem::{Problem, ProblemCode};
-use crate::core::text::shown;
+use crate::core::text::{nearest, shown};
 
 /// Whether the user asked us to write. Our class counts on the Deployment itself only: a pod template is
 /// copied by too many tools to be a word from the Deployment's owner.
@@ -47,18 +49,10 @@ pub(super) struct Pause {
 /// but nobody meant to starve a workload for ever by a slip of the pen, so raising goes on.
 pub(super) fn pause(inputs: &Inputs<'_>, read: &mut Annotations) -> Pause {
     let mut pause = Pause::default();
-    let key = keys::PAUSED_UNTIL.annotation();
-    if let Some(text) = inputs.namespace_annotations.get(&key) {
-        if let Ok(until) = text.trim().parse() {
-            pause.until = Some((until, Provenance::Namespace));
-        } else {
-            pause.unreadable = Some(Provenance::Namespace);
-            read.report(Problem {
-                code: ProblemCode::InvalidAnnotation,
-                key,
-                why: format!("on the namespace: {}", not_a_time(&shown(text))),
-                fallback: NOTHING_LOWERED.to_owned(),
-            });
+    if let Some(text) = inputs.namespace_annotations.get(&keys::PAUSED_UNTIL.annotation()) {
+        match text.trim().parse() {
+            Ok(until) => pause.until = Some((until, Provenance::Namespace)),
+            Err::<Timestamp, _>(_) => pause.unreadable = Some(Provenance::Namespace),
         }
     }
     let from = read.origins.get(&keys::PAUSED_UNTIL.index()).copied().unwrap_or_default();
@@ -91,12 +85,14 @@ pub(super) fn mode(
     if inputs.process.freeze {
         candidates.push((Mode::Paused, Provenance::ConfigMap));
     }
-    candidates.extend(of_namespace(inputs, read));
+    if let Some(text) = inputs.namespace_annotations.get(&keys::MODE.annotation()) {
+        candidates.push((Mode::parse(text).unwrap_or(Mode::Observe), Provenance::Namespace));
+    }
     let from = read.origins.get(&keys::MODE.index()).copied().unwrap_or_default();
-    match read.get(&keys::MODE).map(|text| (Mode::parse(text), shown(text))) {
-        Some((Some(mode), _)) => candidates.push((mode, from)),
-        Some((None, text)) => {
-            read.refuse(&keys::MODE, not_a_mode(&text));
+    match read.get(&keys::MODE).map(|text| Mode::parse(text).ok_or_else(|| not_a_mode(text))) {
+        Some(Ok(mode)) => candidates.push((mode, from)),
+        Some(Err(why)) => {
+            read.refuse(&keys::MODE, why);
             candidates.push((Mode::Observe, from));
         }
         None if inputs.owned_by_knative => candidates.push((Mode::Observe, Provenance::Default)),
@@ -110,39 +106,43 @@ pub(super) fn mode(
 }
 
 fn not_a_mode(text: &str) -> String {
-    format!("{text} is none of apply, paused-up, paused-down, paused, observe")
+    const MODES: [&str; 5] = ["apply", "paused-up", "paused-down", "paused", "observe"];
+    let meant = nearest(text.trim(), MODES.into_iter())
+        .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    format!("{} is none of {}{meant}", shown(text), MODES.join(", "))
 }
 
-/// The namespace's mode; also reports what a namespace cannot set.
-fn of_namespace(inputs: &Inputs<'_>, read: &mut Annotations) -> Option<(Mode, Provenance)> {
-    let ours = inputs.namespace_annotations.iter();
-    for (key, _) in ours.filter(|(key, _)| key.starts_with(Group::Podswell.prefix())) {
-        let not_here = keys::find(key).filter(|key| key.level != Level::Namespace);
-        let problem = not_here.map_or_else(
-            || unknown_key(key),
-            |key| {
-                Some(Problem {
-                    code: ProblemCode::UnknownAnnotation,
-                    key: key.annotation(),
-                    why: "is not read from a namespace".to_owned(),
-                    fallback: "it is ignored".to_owned(),
-                })
-            },
-        );
-        if let Some(problem) = problem {
-            read.report(problem);
-        }
-    }
-    let key = keys::MODE.annotation();
-    let text = inputs.namespace_annotations.get(&key)?;
-    let mode = Mode::parse(text).unwrap_or_else(|| {
-        read.report(Problem {
+/// What is wrong with the annotations of a namespace, for all of its workloads.
+pub fn namespace_problems(annotations: &BTreeMap<String, String>) -> Vec<Problem> {
+    let ours = annotations.keys().filter(|key| key.starts_with(Group::Podswell.prefix()));
+    let mut problems: Vec<Problem> = ours.filter_map(|key| not_read_here(key)).collect();
+    let mut refuse = |key: &Key, why: String, fallback: &str| {
+        problems.push(Problem {
             code: ProblemCode::InvalidAnnotation,
-            key,
-            why: format!("on the namespace: {}", not_a_mode(&shown(text))),
-            fallback: "nothing is written (observe)".to_owned(),
+            key: key.annotation(),
+            why: format!("on the namespace: {why}"),
+            fallback: fallback.to_owned(),
         });
-        Mode::Observe
-    });
-    Some((mode, Provenance::Namespace))
+    };
+    let value = |key: &Key| annotations.get(&key.annotation());
+    if let Some(text) = value(&keys::MODE).filter(|text| Mode::parse(text).is_none()) {
+        refuse(&keys::MODE, not_a_mode(text), "nothing is written (observe)");
+    }
+    if let Some(text) =
+        value(&keys::PAUSED_UNTIL).filter(|text| text.trim().parse::<Timestamp>().is_err())
+    {
+        refuse(&keys::PAUSED_UNTIL, not_a_time(&shown(text)), NOTHING_LOWERED);
+    }
+    problems
+}
+
+/// A complaint about a key that a namespace cannot set, or that nobody knows.
+fn not_read_here(key: &str) -> Option<Problem> {
+    let Some(known) = keys::find(key) else { return unknown_key(key) };
+    (known.level != Level::Namespace).then(|| Problem {
+        code: ProblemCode::UnknownAnnotation,
+        key: known.annotation(),
+        why: "is not read from a namespace".to_owned(),
+        fallback: "it is ignored".to_owned(),
+    })
 }

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Inputs;
+use super::brought::{self, Brought};
 use super::measures::{MOST_ITEMS, Wish, Wishes};
 use crate::core::annotations::Annotations;
 use crate::core::keys::{self, Key};
 use crate::core::problem::{Problem, ProblemCode};
-use crate::core::source::{PointConfig, SCRAPE, ScrapeSpec, Share, SourceFacts, SourceName};
+use crate::core::promql;
+use crate::core::promql::query::{self, QueryError, Tenant};
+use crate::core::source::{PointConfig, SCRAPE, ScrapeSpec, Share, SourceFacts, Wiring};
 use crate::core::spec::ScalingMetric;
 use crate::core::text::{escaped, nearest, shown};
 
@@ -33,12 +36,9 @@ pub(super) struct MeasuredPoints {
 pub(super) struct Measured {
     /// For each wish, in the same order.
     pub(super) measures: Vec<MeasuredPoints>,
-    /// The named sources among all points, each once.
-    pub(super) sources: Vec<SourceName>,
-    /// Label values that choose the target's series.
-    pub(super) source_match: BTreeMap<String, String>,
-    /// How pods are scraped, if that is one of the points.
-    pub(super) scrape: Option<ScrapeSpec>,
+    /// What the sources need to know of the points: the named ones among them, each once, the labels that
+    /// choose the target's series, its queries, and how pods are scraped.
+    pub(super) wiring: Wiring,
     /// What they are scraped for.
     pub(super) scrape_metric: Option<ScalingMetric>,
 }
@@ -62,6 +62,9 @@ struct Resolver<'a, 'b> {
     scrape: Option<ScrapeSpec>,
     labels: BTreeMap<String, String>,
     labels_are_valid: bool,
+    brought: Brought,
+    /// Whether a source is named that nobody knows.
+    names_unknown: bool,
     stable_window: Duration,
     measured: Measured,
 }
@@ -81,6 +84,7 @@ pub(super) fn resolve(
     let scrape = scrape(inputs, read, wishes);
     let names = names(read);
     let (labels, labels_are_valid) = labels(read);
+    let brought = brought::read(inputs, read);
     let mut resolver = Resolver {
         inputs,
         read,
@@ -90,6 +94,8 @@ pub(super) fn resolve(
         scrape,
         labels,
         labels_are_valid,
+        brought,
+        names_unknown: false,
         stable_window,
         measured: Measured::default(),
     };
@@ -124,6 +130,10 @@ impl<'a> Resolver<'a, '_> {
     }
 
     fn report_no_source(&mut self, wish: &Wish, nothing_named: bool) {
+        if matches!(self.brought, Brought::NotAllowed) {
+            // That says enough.
+            return;
+        }
         let listed = self.wishes.are_listed();
         let why = if nothing_named {
             "neither a source nor a scrape configuration says where the load is read".to_owned()
@@ -162,15 +172,15 @@ impl<'a> Resolver<'a, '_> {
         } else if self.labels_are_valid {
             self.named_point(name, metric, key)
                 .filter(|facts| self.labels_are_listed(facts))
-                .map(point_of)
+                .and_then(|facts| self.with_query(facts))
         } else {
             None
         }?;
         if name == SCRAPE {
-            self.measured.scrape.clone_from(&self.scrape);
+            self.measured.wiring.scrape.clone_from(&self.scrape);
             self.measured.scrape_metric = Some(metric);
-        } else if !self.measured.sources.contains(&point.source) {
-            self.measured.sources.push(point.source.clone());
+        } else if !self.measured.wiring.sources.contains(&point.source) {
+            self.measured.wiring.sources.push(point.source.clone());
         }
         Some(point)
     }
@@ -230,6 +240,7 @@ impl<'a> Resolver<'a, '_> {
         key: &Key,
     ) -> Option<&'a SourceFacts> {
         let sources = self.inputs.sources;
+        self.names_unknown |= !sources.contains_key(name);
         let (code, why) = match sources.get(name) {
             None => {
                 let meant = nearest(name, sources.keys().map(|name| &**name))
@@ -244,20 +255,60 @@ impl<'a> Resolver<'a, '_> {
                     metric.as_str()
                 ),
             ),
-            Some(facts) => match facts.range.filter(|range| *range > self.stable_window) {
+            Some(facts) => match self.too_long(facts.range) {
                 None => return Some(facts),
-                Some(range) => (
+                Some(spans) => (
                     ProblemCode::RangeAboveWindow,
-                    format!(
-                        "the rate of the source {name} spans {} s, the stable window {} s",
-                        range.as_secs_f64(),
-                        self.stable_window.as_secs_f64()
-                    ),
+                    format!("the rate of the source {name} spans {spans}"),
                 ),
             },
         };
         self.skip(code, key, why);
         None
+    }
+
+    /// What is longer than what, where a range is longer than the stable window.
+    fn too_long(&self, range: Option<Duration>) -> Option<String> {
+        let range = range.filter(|range| *range > self.stable_window)?;
+        let (range, window) = (range.as_secs_f64(), self.stable_window.as_secs_f64());
+        Some(format!("{range} s, the stable window {window} s"))
+    }
+
+    /// The point of a source, with the target's own query where the source asks that.
+    fn with_query(&mut self, facts: &SourceFacts) -> Option<PointConfig> {
+        let Some(label) = &facts.query_label else { return Some(point_of(facts)) };
+        let text = match &mut self.brought {
+            // That it is not allowed has been said.
+            Brought::NotAllowed => return None,
+            Brought::Nothing => {
+                let why = format!("the source {} asks what it says, and it is absent", facts.name);
+                self.skip(ProblemCode::InvalidAnnotation, &keys::QUERY, why);
+                return None;
+            }
+            Brought::Query { text, used } => {
+                *used = true;
+                text.clone()
+            }
+        };
+        let Inputs { namespace, name: deployment, .. } = *self.inputs;
+        let query = match query::narrow(&text, Tenant { label, namespace, deployment }) {
+            Ok(query) => query,
+            Err(error) => {
+                let code = match error {
+                    QueryError::Foreign { .. } => ProblemCode::ForeignSeries,
+                    QueryError::Invalid(_) => ProblemCode::InvalidAnnotation,
+                };
+                self.skip(code, &keys::QUERY, error.to_string());
+                return None;
+            }
+        };
+        if let Some(spans) = self.too_long(query.range) {
+            let why = format!("the longest range in it spans {spans}");
+            self.skip(ProblemCode::RangeAboveWindow, &keys::QUERY, why);
+            return None;
+        }
+        self.measured.wiring.queries.insert(facts.name.clone(), query.text.into());
+        Some(PointConfig { range: query.range, ..point_of(facts) })
     }
 
     /// Whether a source lets workloads choose by the labels that are chosen. With several measures each
@@ -271,19 +322,21 @@ impl<'a> Resolver<'a, '_> {
             return true;
         };
         let why = format!("the source {} does not let workloads choose by {label}", facts.name);
-        self.skip(ProblemCode::InvalidAnnotation, &keys::SOURCE_MATCH, why);
+        let code = code_of_label(label);
+        self.skip(code, &keys::SOURCE_MATCH, why);
         false
     }
 
     fn finish(mut self) -> Measured {
-        if !self.measured.sources.is_empty() {
-            self.measured.source_match.clone_from(&self.labels);
+        if !self.measured.wiring.sources.is_empty() {
+            self.measured.wiring.source_match.clone_from(&self.labels);
         }
         if self.wishes.are_listed() {
             self.report_untaken();
             self.report_unlisted_labels();
         }
         self.report_unused_scrape();
+        self.report_unused_query();
         self.measured
     }
 
@@ -297,15 +350,32 @@ impl<'a> Resolver<'a, '_> {
     /// Labels that no source of the target lists.
     fn report_unlisted_labels(&mut self) {
         let lists = |label: &String| {
-            let mut used =
-                self.measured.sources.iter().filter_map(|name| self.inputs.sources.get(name));
+            let mut used = self
+                .measured
+                .wiring
+                .sources
+                .iter()
+                .filter_map(|name| self.inputs.sources.get(name));
             used.any(|facts| facts.selectable_labels.contains(label))
         };
         let unlisted: Vec<String> =
             self.labels.keys().filter(|label| !lists(label)).cloned().collect();
         for label in unlisted {
             let why = format!("no source of the target lets workloads choose by {label}");
-            self.skip(ProblemCode::InvalidAnnotation, &keys::SOURCE_MATCH, why);
+            self.skip(code_of_label(&label), &keys::SOURCE_MATCH, why);
+        }
+    }
+
+    /// A query that no source of the target asks.
+    fn report_unused_query(&mut self) {
+        let unused = matches!(self.brought, Brought::Query { used: false, .. });
+        if unused && !self.names_unknown {
+            self.read.report(Problem {
+                code: ProblemCode::InvalidAnnotation,
+                key: keys::QUERY.annotation(),
+                why: "no source of the target asks it: name one with queries: true".to_owned(),
+                fallback: "it is not asked".to_owned(),
+            });
         }
     }
 
@@ -401,9 +471,9 @@ fn labels(read: &mut Annotations) -> (BTreeMap<String, String>, bool) {
     let Some(text) = read.get(&keys::SOURCE_MATCH) else { return (BTreeMap::new(), true) };
     match parse_labels(text) {
         Ok(labels) => (labels, true),
-        Err(why) => {
+        Err((code, why)) => {
             read.report(Problem {
-                code: ProblemCode::InvalidAnnotation,
+                code,
                 key: keys::SOURCE_MATCH.annotation(),
                 why,
                 fallback: "named sources are skipped".to_owned(),
@@ -413,7 +483,29 @@ fn labels(read: &mut Annotations) -> (BTreeMap<String, String>, bool) {
     }
 }
 
-fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, String> {
+/// Whether a text is meant to end a string of a query and go on with a selector of its own.
+fn is_promql(value: &str) -> bool {
+    value.contains(['"', '\'', '`']) && value.contains(['{', '}'])
+}
+
+/// A label that holds a namespace reaches for another one.
+fn code_of_label(label: &str) -> ProblemCode {
+    if promql::names_namespace(label) {
+        ProblemCode::ForeignSeries
+    } else {
+        ProblemCode::InvalidAnnotation
+    }
+}
+
+fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, (ProblemCode, String)> {
+    if is_promql(text) {
+        let why = format!("{} is PromQL: values are compared, never asked", shown(text));
+        return Err((ProblemCode::ForeignSeries, why));
+    }
+    parse_pairs(text).map_err(|why| (ProblemCode::InvalidAnnotation, why))
+}
+
+fn parse_pairs(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut labels = BTreeMap::new();
     for pair in text.split(',') {
         let Some((label, value)) = pair.trim().split_once('=') else {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::annotations::validate;
 use crate::core::config::Provenance as From;
+use crate::core::decision::Reason;
 use crate::core::effective::settings;
 use crate::core::policy::Consent;
 use crate::core::problem::ProblemCode as Code;
@@ -50,6 +51,7 @@ fn source(name: &str, kind: ScalingMetric, interval_s: u64) -> (SourceName, Sour
         visible_at_zero: false,
         share: Share::Exclusive,
         selectable_labels: vec!["queue".to_owned()],
+        query_label: None,
     };
     (name, facts)
 }
@@ -63,6 +65,7 @@ impl World {
             process: &self.process,
             sources: &self.sources,
             namespace: "shop",
+            name: "cart",
             namespace_annotations: &self.namespace,
             annotations,
             template_annotations: &self.template,
@@ -1186,4 +1189,111 @@ proptest! {
             prop_assert!(stricter.iter().any(|words| problem.why.contains(words)), "{}", problem);
         }
     }
+}
+
+/// A world with a source that asks what workloads bring, and the namespaces that may.
+fn open_world(allowed: &[&str]) -> World {
+    let mut world = World::default();
+    let (name, facts) = source("own", ScalingMetric::Concurrency, 15);
+    let facts = SourceFacts { query_label: Some("namespace".to_owned()), ..facts };
+    world.sources.insert(name, SourceFacts { selectable_labels: Vec::new(), ..facts });
+    world.sources.extend([source("queue", ScalingMetric::Concurrency, 15)]);
+    world.process.query_namespaces = allowed.iter().map(|name| (*name).to_owned()).collect();
+    world
+}
+
+#[test]
+fn a_query_needs_the_administrator_s_word() {
+    let wish = [
+        OURS,
+        ("max-scale", "9"),
+        ("podswell.dev/source", "own"),
+        ("podswell.dev/query", "sum(x{queue=\"$deployment\"})"),
+    ];
+    for allowed in [&[][..], &["shops", "blog"]] {
+        let Resolved { config, wiring } = open_world(allowed).resolve(&wish);
+        assert_eq!(codes(&config), [Code::QueryNotAllowed], "{:?}", config.problems);
+        assert!(config.problems[0].why.contains("the namespace shop"), "{:?}", config.problems);
+        assert_eq!(config.unmeasured(), Reason::QueryNotAllowed);
+        assert!(config.points.is_empty() && wiring.queries.is_empty());
+    }
+    let Resolved { config, wiring } = open_world(&["shop"]).resolve(&wish);
+    assert_eq!(codes(&config), []);
+    assert_eq!(&*config.points[0].source, "own");
+    let asked = "sum(x{namespace=\"shop\",queue=\"cart\"})";
+    assert_eq!(wiring.queries["own"].as_ref(), asked);
+}
+
+#[test]
+fn a_query_that_cannot_be_asked_has_one_reason() {
+    for (query, sources, expected) in [
+        ("x{namespace=\"other\"}", "own", Code::ForeignSeries),
+        ("x} or up{namespace=\"other\"", "own", Code::InvalidAnnotation),
+        ("rate(x[2m])", "own", Code::RangeAboveWindow),
+        ("sum(x", "own", Code::InvalidAnnotation),
+        ("x", "queue", Code::InvalidAnnotation),
+        ("", "own", Code::InvalidAnnotation),
+    ] {
+        let config = open_world(&["shop"]).config(&[
+            OURS,
+            ("max-scale", "9"),
+            ("podswell.dev/source", sources),
+            ("podswell.dev/query", query),
+        ]);
+        let found: Vec<_> =
+            codes(&config).into_iter().filter(|code| *code != Code::NoSource).collect();
+        assert_eq!(found, [expected], "{query}: {:?}", config.problems);
+    }
+    let config = open_world(&["shop"]).config(&[OURS, ("podswell.dev/source", "own")]);
+    assert!(complaints(&config)[0].contains("podswell.dev/query"), "{:?}", config.problems);
+}
+
+#[test]
+fn the_range_of_a_query_is_that_of_its_point() {
+    let config = open_world(&["shop"]).config(&[
+        OURS,
+        ("podswell.dev/source", "own"),
+        ("podswell.dev/query", "sum(rate(x[30s])) + max_over_time(y[10s])"),
+    ]);
+    assert_eq!(config.points[0].range, Some(Duration::from_secs(30)));
+}
+
+/// Whatever a tenant writes into an annotation, it reaches its own series or none, with one reason.
+#[test]
+fn nobody_reaches_another_tenant_s_series() {
+    let injection = "queue=x\"} or up{namespace=\"other";
+    for (key, value, expected) in [
+        ("podswell.dev/source-match", "namespace=other", Code::ForeignSeries),
+        ("podswell.dev/source-match", "queue=orders,exported_namespace=other", Code::ForeignSeries),
+        ("podswell.dev/source-match", injection, Code::ForeignSeries),
+        ("podswell.dev/source-match", "queue=a`}) or up{b=`c", Code::ForeignSeries),
+        ("podswell.dev/source-match", "secret=x", Code::InvalidAnnotation),
+        ("podswell.dev/source", "queue{namespace=\"other\"}", Code::UnknownSource),
+        (
+            "podswell.dev/measures",
+            "concurrency@queue{namespace=\"other\"}=5",
+            Code::InvalidAnnotation,
+        ),
+        ("podswell.dev/measures", "events@a+up{namespace=\"b\"}=5", Code::InvalidAnnotation),
+    ] {
+        let mut annotations = vec![OURS, ("max-scale", "9"), ("target", "50"), (key, value)];
+        if key == "podswell.dev/source-match" {
+            annotations.push(("podswell.dev/source", "queue"));
+        }
+        let Resolved { config, wiring } = open_world(&[]).resolve(&annotations);
+        assert!(codes(&config).contains(&expected), "{value}: {:?}", config.problems);
+        assert!(config.points.is_empty() && wiring.sources.is_empty(), "{value}: {wiring:?}");
+    }
+    // A brace of a route is no query.
+    let route =
+        [OURS, ("podswell.dev/source", "queue"), ("podswell.dev/source-match", "queue=/a/{id}")];
+    assert_eq!(open_world(&[]).config(&route).points.len(), 1);
+}
+
+#[test]
+fn a_pod_may_claim_a_million_targets() {
+    let most = |pairs: Pairs<'_>| default_world().resolve(pairs).wiring.most_per_pod;
+    assert_eq!(most(&[OURS]), Some(100_000_000));
+    assert_eq!(most(&[OURS, ("target", "0.01")]), Some(10_000));
+    assert_eq!(most(&[OURS, ("target", "1e300")]), Some(u64::MAX));
 }

@@ -300,7 +300,8 @@ fn a_changed_trigger_keeps_its_decider() {
     changed.triggers[0].metadata.insert("target".to_owned(), "5".to_owned());
     index.apply_scaled_object(changed.clone());
     let told = lines(&mut index);
-    assert_eq!(told.len(), 2, "the ScaledObject and a configuration: {told:?}");
+    // What is believed of one pod follows the target, so the sources hear of it, too.
+    assert_eq!(told.len(), 3, "the ScaledObject, a configuration and its wiring: {told:?}");
     assert!(told[1].starts_with(&format!("{name}) applied 3.5 ")), "{told:?}");
     // What KEDA sends for it is found, and outlives the end of the questions but not of the object.
     let metadata = TriggerMetadata::read(&changed.triggers[0].metadata).unwrap();
@@ -669,6 +670,7 @@ fn a_new_source_changes_the_wiring_alone() {
             visible_at_zero: false,
             share: crate::core::source::Share::Exclusive,
             selectable_labels: Vec::new(),
+            query_label: None,
         };
         settings.sources.insert("gateway".into(), source);
     });

@@ -57,6 +57,7 @@ fn a_full_definition() {
             visible_at_zero: false,
             share: Share::Exclusive,
             selectable_labels: Vec::new(),
+            query_label: None,
         }
     );
 }
@@ -255,5 +256,63 @@ proptest! {
     #[test]
     fn no_document_panics(text in "(server|kind|selector|expr|interval|match|url|[:\\-{}\\[\\]&*\"' \n0-9sm.x]){0,60}") {
         let _ = SourceDefinition::parse("x", &text);
+    }
+}
+
+const OPEN: &str = "server: { url: \"http://prometheus:9090\" }
+kind: backlog
+queries: true
+form: gauge
+interval: 15s
+match: { namespace: exported_namespace }
+";
+
+#[test]
+fn a_source_for_queries_of_workloads() {
+    let definition = SourceDefinition::parse("own", OPEN).unwrap();
+    assert_eq!((&definition.query, &definition.matching.by), (&Query::Brought, &MatchBy::Asker));
+    assert_eq!(definition.facts().query_label.as_deref(), Some("exported_namespace"));
+    assert_eq!(SourceDefinition::parse("x", GOOD).unwrap().facts().query_label, None);
+    for (from, to, word) in [
+        ("match: { namespace: exported_namespace }", "match: {}", "to narrow queries"),
+        ("namespace: exported_namespace", "namespace: ns, workload: app", "namespace alone"),
+        ("namespace: exported_namespace", "namespace: ns, selectable: [queue]", "namespace alone"),
+        ("form: gauge", "form: counter", "gauge"),
+        ("queries: true", "queries: true\nexpr: up", "queries: true"),
+        ("queries: true", "queries: true\nselector: up", "queries: true"),
+        ("queries: true", "queries: true\nresolution: 5s", "queries: true"),
+        ("queries: true", "queries: true\nabsent: zero\nalive: up", "queries: true"),
+        ("queries: true", "queries: yes please", "line 3"),
+        ("queries: true", "queries: false", "needs selector, expr or queries"),
+    ] {
+        let error = SourceDefinition::parse("own", &with(OPEN, from, to)).unwrap_err();
+        assert!(error.to_string().contains(word), "{to}: {error}");
+    }
+}
+
+/// A label that says whose a series is must not be the workload's choice.
+#[test]
+fn no_source_lets_workloads_choose_a_namespace() {
+    for (matching, refused) in [
+        ("{ selectable: [queue] }", false),
+        ("{ namespace: tenant, selectable: [queue] }", false),
+        ("{ namespace: tenant, workload: app, selectable: [kn_name] }", false),
+        ("{ selectable: [namespace] }", true),
+        ("{ selectable: [queue, exported_namespace] }", true),
+        ("{ namespace: namespace, selectable: [queue, destination_workload_namespace] }", true),
+        ("{ namespace: tenant, selectable: [tenant] }", true),
+        ("{ namespace: tenant, workload: app, selectable: [k8s_ns] }", true),
+        ("{ namespace: tenant, workload: tenant }", true),
+        ("{ namespace: tenant, pod: tenant }", true),
+    ] {
+        let document = format!(
+            "server: {{ url: \"http://a\" }}\nkind: rps\nselector: a\nform: counter\n\
+             interval: 5s\nmatch: {matching}\n"
+        );
+        let parsed = SourceDefinition::parse("x", &document);
+        assert_eq!(parsed.is_err(), refused, "{matching}: {parsed:?}");
+        if let Err(error) = parsed {
+            assert!(error.why.contains("namespace"), "{error}");
+        }
     }
 }

@@ -66,6 +66,7 @@ impl Members {
                     let names = self.by_name.entry(namespace.clone()).or_default();
                     names.entry(member.target.name.clone()).or_default().push(at);
                 }
+                MatchBy::Asker => {}
                 MatchBy::Workload(_) | MatchBy::Selected => {
                     if let Some((Some(label), value)) = choice.next() {
                         self.by_choice.entry((label, Box::from(value))).or_default().push(at);
@@ -131,7 +132,7 @@ fn choice_of<'a>(
 pub(super) fn wanted_labels(matching: &Matching) -> Vec<String> {
     let owner = match &matching.by {
         MatchBy::Workload(label) | MatchBy::Pod(label) => label.clone(),
-        MatchBy::Selected => String::new(),
+        MatchBy::Selected | MatchBy::Asker => String::new(),
     };
     let mut labels = vec![matching.namespace.clone().unwrap_or_default(), owner];
     labels.extend(matching.selectable.iter().cloned());

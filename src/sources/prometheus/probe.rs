@@ -42,6 +42,8 @@ pub async fn probe(
         }
         Query::Expression { text, time: SampleTime::Resolution(_) } => (text.clone(), false),
         Query::Expression { time: SampleTime::Expression(stamps), .. } => (stamps.clone(), false),
+        // What workloads ask is theirs; here only the server counts.
+        Query::Brought => ("vector(1)".to_owned(), false),
     };
     let mut connection = Connection::new(definition.server.clone(), credentials_dir);
     let asked = connection.query(&text, None, ROUND_LIMIT);
@@ -58,7 +60,9 @@ pub async fn probe(
         let stamps = series.iter().flat_map(|one| one.points.iter().map(|point| point.at));
         stamps.max().filter(|_| timed)
     };
-    let is_nameless = |one: &&Series| one.labels.get(1).is_none_or(|label| label.is_empty());
+    let names_nobody = definition.query != Query::Brought;
+    let is_nameless =
+        |one: &&Series| names_nobody && one.labels.get(1).is_none_or(|label| label.is_empty());
     Ok(Probe {
         series: series.len(),
         nameless: series.iter().filter(is_nameless).count(),

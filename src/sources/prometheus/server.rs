@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderName};
+use http::{HeaderValue, StatusCode};
 use prometheus_http_query::Client;
 use tokio::time::Instant;
 
@@ -42,6 +42,34 @@ pub(super) struct Connection {
     open: Option<Open>,
 }
 
+/// Asks a server; may be used by several at a time.
+#[derive(Clone)]
+pub(super) struct Asker {
+    client: Client,
+}
+
+impl Asker {
+    /// As [`Connection::query`]; an answer of more than `most` bytes is not read.
+    pub(super) async fn query(
+        &self,
+        text: &str,
+        time: Option<Timestamp>,
+        timeout: Duration,
+        most: usize,
+    ) -> Result<Bytes, SourceFault> {
+        let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        let mut query = self.client.query(text).timeout(millis);
+        if let Some(time) = time {
+            query = query.query("time", seconds_of(time));
+        }
+        let response = query.get_raw().await.map_err(|error| {
+            use std::error::Error as _;
+            fault_of(error.source().and_then(|source| source.downcast_ref::<reqwest::Error>()))
+        })?;
+        read_bounded(response, most).await
+    }
+}
+
 struct Open {
     credentials: Credentials,
     read_at: Instant,
@@ -61,20 +89,18 @@ impl Connection {
         time: Option<Timestamp>,
         timeout: Duration,
     ) -> Result<Bytes, SourceFault> {
-        let client = self.client().await.map_err(|error| {
-            tracing::warn!(%error, "credentials of a source");
-            SourceFault::Unreachable
-        })?;
-        let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
-        let mut query = client.query(text).timeout(millis);
-        if let Some(time) = time {
-            query = query.query("time", seconds_of(time));
+        self.opened().await?.query(text, time, timeout, MAX_ANSWER_BYTES).await
+    }
+
+    /// What asks the server, with the credentials of this moment.
+    pub(super) async fn opened(&mut self) -> Result<Asker, SourceFault> {
+        match self.client().await {
+            Ok(client) => Ok(Asker { client }),
+            Err(error) => {
+                tracing::warn!(%error, "credentials of a source");
+                Err(SourceFault::Unreachable)
+            }
         }
-        let response = query.get_raw().await.map_err(|error| {
-            use std::error::Error as _;
-            fault_of(error.source().and_then(|source| source.downcast_ref::<reqwest::Error>()))
-        })?;
-        read_bounded(response).await
     }
 
     /// The client, made anew when the credential files have changed.
@@ -187,7 +213,10 @@ fn build(server: &Server, credentials: &Credentials) -> Result<Client, SourceErr
         .map_err(|_| SourceError::InvalidUrl { url: server.url.clone() })
 }
 
-async fn read_bounded(mut response: reqwest::Response) -> Result<Bytes, SourceFault> {
+async fn read_bounded(mut response: reqwest::Response, most: usize) -> Result<Bytes, SourceFault> {
+    if matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY) {
+        return Err(SourceFault::QueryRefused);
+    }
     if !response.status().is_success() {
         return Err(SourceFault::BadStatus);
     }
@@ -196,12 +225,12 @@ async fn read_bounded(mut response: reqwest::Response) -> Result<Bytes, SourceFa
     }
     let announced = response.content_length().unwrap_or(0);
     let announced = usize::try_from(announced).unwrap_or(usize::MAX);
-    if announced > MAX_ANSWER_BYTES {
+    if announced > most {
         return Err(SourceFault::TooLarge);
     }
     let mut body = BytesMut::with_capacity(announced);
     while let Some(chunk) = response.chunk().await.map_err(|error| fault_of(Some(&error)))? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+        if body.len() + chunk.len() > most {
             return Err(SourceFault::TooLarge);
         }
         body.extend_from_slice(&chunk);

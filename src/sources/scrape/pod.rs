@@ -116,7 +116,13 @@ impl PodWatch {
     }
 
     /// Takes the pod's answer of this round.
-    fn heard(&mut self, at: Timestamp, answer: Answer, since: Timestamp, period: Duration) {
+    fn heard(
+        &mut self,
+        at: Timestamp,
+        answer: Answer,
+        (since, most): (Timestamp, Option<u64>),
+        period: Duration,
+    ) {
         let load = match answer {
             Answer::Load(load) => Some(load),
             Answer::Count(count) => {
@@ -134,6 +140,10 @@ impl PodWatch {
                 return self.missed(SourceFault::Empty);
             }
         };
+        #[expect(clippy::cast_precision_loss, reason = "a limit of that size need not be exact")]
+        if most.zip(load).is_some_and(|(most, load)| load > most as f64) {
+            return self.missed(SourceFault::Implausible);
+        }
         self.misses = 0;
         self.fault = None;
         self.kept = load;
@@ -227,10 +237,10 @@ impl Watched {
         answer: Result<Answer, SourceFault>,
         period: Duration,
     ) -> Option<SourceFault> {
-        let since = self.since;
+        let known = (self.since, self.wiring.most_per_pod);
         let pod = self.pods.get_mut(pod)?;
         match answer {
-            Ok(answer) => pod.heard(at, answer, since, period),
+            Ok(answer) => pod.heard(at, answer, known, period),
             Err(fault) => pod.missed(fault),
         }
         pod.fault

@@ -15,11 +15,11 @@ fn points(samples: &[(i64, f64)]) -> Vec<Point> {
 }
 
 fn gauge(pod: Option<&str>) -> Origin {
-    Origin { pod: pod.map(Into::into), is_counter: false, birth: None }
+    Origin { pod: pod.map(Into::into), is_counter: false, birth: None, most: 1e9 }
 }
 
 fn counter(pod: Option<&str>) -> Origin {
-    Origin { pod: pod.map(Into::into), is_counter: true, birth: None }
+    Origin { pod: pod.map(Into::into), is_counter: true, birth: None, most: 1e9 }
 }
 
 fn value(seen: f64, missing: u32) -> Reading {
@@ -74,7 +74,7 @@ fn gauges_of_pods_are_summed_as_they_come() {
         [(t(7_000), value(5.0, 0)), (t(17_000), value(7.0, 0)), (t(22_000), value(8.0, 0))]
     );
     // Asked again, nothing is new; then one series goes on and the other one gets too old.
-    assert!(!book.take("b", &gauge(Some("b")), &points(&[(22_000, 2.0)])));
+    assert_eq!(book.take("b", &gauge(Some("b")), &points(&[(22_000, 2.0)])), None);
     assert!(book.readings(t(0), secs(37), &[]).is_empty());
     book.take("b", &gauge(Some("b")), &points(&[(54_000, 3.0), (55_000, 3.0)]));
     let absent = [AbsentPod { started_at: None, last_seen: Some(t(17_000)) }];
@@ -138,10 +138,12 @@ fn a_series_born_with_its_pod_starts_at_zero() {
 fn what_is_not_a_load_is_skipped() {
     let mut book = Book::default();
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
-        assert!(book.take("a", &gauge(None), &points(&[(1_000, bad)])), "{bad}");
+        let refused = book.take("a", &gauge(None), &points(&[(1_000, bad)]));
+        assert_eq!(refused, Some(SourceFault::InvalidSample), "{bad}");
     }
     assert!(book.readings(t(0), secs(3), &[]).is_empty());
-    assert!(!book.take("a", &gauge(None), &points(&[(1_000, f64::NAN), (2_000, 1.0)])));
+    let both = points(&[(1_000, f64::NAN), (2_000, 1.0)]);
+    assert_eq!(book.take("a", &gauge(None), &both), None);
     assert_eq!(book.readings(t(0), secs(3), &[]), [(t(2_000), value(1.0, 0))]);
     // A sum that is infinite is no reading.
     book.take("a", &gauge(None), &points(&[(3_000, f64::MAX)]));
@@ -229,4 +231,21 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_pod_that_claims_too_much_counts_as_missing() {
+    let limit = Some(SourceFault::Implausible);
+    let mut book = Book::default();
+    let honest = |book: &mut Book, at| book.take("a", &gauge(Some("a")), &points(&[(at, 5.0)]));
+    honest(&mut book, 0);
+    assert_eq!(book.take("b", &gauge(Some("b")), &points(&[(0, 2e9)])), limit);
+    let absent = AbsentPod { started_at: None, last_seen: None };
+    assert_eq!(book.readings(t(0), secs(5), &[absent]), [(t(0), value(5.0, 1))]);
+    // A counter that leaps has no rate; its pod is not taken for idle.
+    let mut book = Book::default();
+    honest(&mut book, 2_000);
+    let leap = points(&[(1_000, 0.0), (2_000, 2e9)]);
+    assert_eq!(book.take("b", &counter(Some("b")), &leap), limit);
+    assert_eq!(book.readings(t(2_000), secs(5), &[]), [(t(2_000), value(5.0, 1))]);
 }

@@ -92,6 +92,28 @@ fn a_silent_pod_keeps_its_value_for_three_rounds() {
 }
 
 #[test]
+fn a_pod_that_claims_too_much_is_refused_alone() {
+    let mut watched = watched(vec![pod("a"), pod("liar")]);
+    let mut wiring = Wiring::clone(&watched.wiring);
+    wiring.most_per_pod = Some(1_000);
+    watched.wiring = Arc::new(wiring);
+    for round in 0..2 {
+        let at = t(round * 1_000);
+        assert_eq!(watched.heard(0, at, Ok(Answer::Load(1_000.0)), PERIOD), None);
+        let fault = watched.heard(1, at, Ok(Answer::Load(1_000.5)), PERIOD);
+        assert_eq!(fault, Some(SourceFault::Implausible));
+        assert_eq!(watched.combine(at, 2), value(1_000.0, 1));
+    }
+    // A counter's leap is no load either, and its next step is measured from there.
+    let leap = [(0, 0.0), (1_000, 1e9), (2_000, 1e9 + 7.0)];
+    let faults: Vec<_> = leap
+        .iter()
+        .map(|(at, count)| watched.heard(0, t(10_000 + at), Ok(Answer::Count(*count)), PERIOD))
+        .collect();
+    assert_eq!(faults, [None, Some(SourceFault::Implausible), None]);
+}
+
+#[test]
 fn which_pods_count_as_missing() {
     let unready = |name: &str, since: Option<i64>, terminating| PodFacts {
         ready: false,

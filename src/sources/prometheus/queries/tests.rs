@@ -1,0 +1,141 @@
+use parking_lot::RwLock;
+use tokio::sync::mpsc::Receiver;
+use wiremock::matchers::query_param;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use crate::core::event::Event;
+use crate::core::roster::{Enrolled, Roster};
+use crate::core::source::Wiring;
+use crate::runtime::clock::SystemClock;
+use crate::runtime::engine_handle::EngineHandle;
+use crate::sources::{SourceOptions, Sources};
+
+use super::*;
+
+/// A server that answers each query by its text.
+async fn server(answers: &[(&str, ResponseTemplate)]) -> MockServer {
+    let server = MockServer::start().await;
+    for (query, answer) in answers {
+        let mock = Mock::given(query_param("query", *query)).respond_with(answer.clone());
+        mock.mount(&server).await;
+    }
+    server
+}
+
+fn vector(values: &[&str]) -> ResponseTemplate {
+    let series: Vec<_> = values
+        .iter()
+        .enumerate()
+        .map(|(at, value)| format!(r#"{{"metric":{{"a":"{at}"}},"value":[1700000000,"{value}"]}}"#))
+        .collect();
+    answer("vector", &format!("[{}]", series.join(",")))
+}
+
+fn answer(kind: &str, result: &str) -> ResponseTemplate {
+    let text =
+        format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":{result}}}}}"#);
+    ResponseTemplate::new(200).set_body_string(text)
+}
+
+/// A source whose workloads bring these queries; each workload is named by its query.
+fn start(url: &str, queries: &[(&str, &str)]) -> (Sources, Receiver<Event>) {
+    let roster = Arc::new(RwLock::new(Roster::default()));
+    for (namespace, query) in queries {
+        let wiring = Wiring {
+            sources: vec!["own".into()],
+            queries: BTreeMap::from([("own".into(), Arc::from(*query))]),
+            ..Wiring::default()
+        };
+        let enrolled = Enrolled { wiring: Arc::new(wiring), replicas: 1, pods: Arc::default() };
+        roster.write().enrol(&TargetId::deployment(namespace, query), enrolled);
+    }
+    let (engine, events) = EngineHandle::channel();
+    let clock = Arc::new(SystemClock::new());
+    let mut sources = Sources::new(roster, engine, clock, SourceOptions::default());
+    let document = format!(
+        "server: {{ url: \"{url}\" }}\nkind: backlog\nqueries: true\nform: gauge\n\
+         interval: 1s\nmatch: {{ namespace: namespace }}\n"
+    );
+    let (facts, problems) = sources.apply(&BTreeMap::from([("own".to_owned(), document)]));
+    assert_eq!((facts.len(), problems), (1, Vec::new()));
+    (sources, events)
+}
+
+/// What is heard first of each of so many workloads.
+async fn first_words(
+    events: &mut Receiver<Event>,
+    count: usize,
+) -> BTreeMap<String, Result<f64, SourceFault>> {
+    let mut heard = BTreeMap::new();
+    while heard.len() < count {
+        let event = tokio::time::timeout(Duration::from_secs(60), events.recv()).await;
+        match event.expect("an event in time").expect("the source runs") {
+            Event::Sampled { samples } => {
+                for sample in samples {
+                    let Reading::Value { seen, missing: 0 } = sample.reading else {
+                        panic!("{sample:?}");
+                    };
+                    heard.entry(sample.target.name.to_string()).or_insert(Ok(seen));
+                }
+            }
+            Event::SourceFailed { target, fault, .. } => {
+                heard.entry(target.name.to_string()).or_insert(Err(fault));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    heard
+}
+
+#[tokio::test]
+async fn an_answer_is_one_number_or_a_reason() {
+    let cases = [
+        ("one", vector(&["3.5"]), Ok(3.5)),
+        ("scalar", answer("scalar", r#"[1700000000,"7"]"#), Ok(7.0)),
+        ("none", vector(&[]), Err(SourceFault::Empty)),
+        ("two", vector(&["1", "2"]), Err(SourceFault::Ambiguous)),
+        ("nan", vector(&["NaN"]), Err(SourceFault::InvalidSample)),
+        ("infinite", vector(&["+Inf"]), Err(SourceFault::InvalidSample)),
+        ("negative", vector(&["-1"]), Err(SourceFault::InvalidSample)),
+        ("text", answer("string", r#"[1700000000,"x"]"#), Err(SourceFault::Malformed)),
+        ("no-promql", ResponseTemplate::new(400), Err(SourceFault::QueryRefused)),
+        ("too-dear", ResponseTemplate::new(422), Err(SourceFault::QueryRefused)),
+        ("broken", ResponseTemplate::new(500), Err(SourceFault::BadStatus)),
+        (
+            "huge",
+            ResponseTemplate::new(200).set_body_string(" ".repeat(MAX_ANSWER_BYTES + 1)),
+            Err(SourceFault::TooLarge),
+        ),
+        (
+            "range",
+            answer("matrix", r#"[{"metric":{},"values":[[1700000000,"1"],[1700000001,"1"]]}]"#),
+            Err(SourceFault::Ambiguous),
+        ),
+    ];
+    let answers: Vec<_> = cases.iter().map(|(query, answer, _)| (*query, answer.clone())).collect();
+    let server = server(&answers).await;
+    let queries: Vec<_> = cases.iter().map(|(query, ..)| ("shop", *query)).collect();
+    let (_sources, mut events) = start(&server.uri(), &queries);
+    let heard = first_words(&mut events, cases.len()).await;
+    for (query, _, expected) in cases {
+        assert_eq!(heard[query], expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_query_holds_up_its_own_namespace_only() {
+    let slow = vector(&["1"]).set_delay(Duration::from_secs(3600));
+    let answers = [("slow-1", slow.clone()), ("slow-2", slow), ("quick", vector(&["2"]))];
+    let server = server(&answers).await;
+    let queries = [("a", "slow-1"), ("a", "slow-2"), ("shop", "quick")];
+    let (_sources, mut events) = start(&server.uri(), &queries);
+    // The quick one is heard again and again before the slow ones have run into their limit.
+    for _ in 0..2 {
+        let event = events.recv().await.expect("the source runs");
+        let Event::Sampled { samples } = event else { panic!("{event:?}") };
+        assert_eq!(&*samples[0].target.name, "quick");
+    }
+    let heard = first_words(&mut events, 3).await;
+    assert_eq!(heard["slow-1"], Err(SourceFault::Timeout));
+    assert_eq!(heard["slow-2"], Err(SourceFault::Timeout));
+}
