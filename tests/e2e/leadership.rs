@@ -1,8 +1,7 @@
 //! Two processes in one cluster: one writes, the other one stands by, and whatever becomes of the holder
 //! nothing is lowered and nothing is written twice.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -74,21 +73,6 @@ impl Scene {
         })
         .await;
     }
-
-    /// Notes the fewest replicas that the API server tells of, from now on.
-    fn watch_the_fewest(&self) -> Arc<AtomicI32> {
-        let (fewest, deployment) = (Arc::new(AtomicI32::new(i32::MAX)), self.deployment.clone());
-        let noted = Arc::downgrade(&fewest);
-        tokio::spawn(async move {
-            while let Some(noted) = noted.upgrade() {
-                if let Ok(replicas) = deployment.replicas().await {
-                    noted.fetch_min(replicas, Ordering::Relaxed);
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        });
-        fewest
-    }
 }
 
 async fn leads(podswell: &Podswell) {
@@ -127,7 +111,7 @@ async fn one_process_writes_and_another_takes_over() {
     let load = Load::start(scene.node.table(), LoadOptions::new(NAMESPACE, "web"), Level::Held(34));
     scene.settles(5, CALM).await;
     assert!(tried(&first).await > 0.0 && tried(&second).await < 1.0, "only the holder writes");
-    let fewest = scene.watch_the_fewest();
+    let fewest = scene.deployment.watch_the_fewest();
 
     terminated(&scene, &mut first, &second).await;
     // The heir is warm: a higher load is answered.

@@ -7,8 +7,7 @@
 //! what the API server says.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -276,21 +275,6 @@ impl Workload<'_> {
         )
     }
 
-    /// Notes the fewest replicas that the API server tells of, from now on.
-    fn watch_the_fewest(&self) -> Arc<AtomicI32> {
-        let (fewest, deployment) = (Arc::new(AtomicI32::new(i32::MAX)), self.deployment.clone());
-        let noted = Arc::downgrade(&fewest);
-        tokio::spawn(async move {
-            while let Some(noted) = noted.upgrade() {
-                if let Ok(replicas) = deployment.replicas().await {
-                    noted.fetch_min(replicas, Ordering::Relaxed);
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        });
-        fewest
-    }
-
     /// Nobody but KEDA and the HPA controller ever wrote its scale.
     async fn was_never_written_by_podswell(&self) {
         let deployment = self.deployment.get().await.expect("read a Deployment");
@@ -356,7 +340,7 @@ async fn from_zero_and_back(stage: &Stage, web: &Workload<'_>, processes: &mut [
     // One pod more is less than the HPA's usual tolerance of a tenth.
     let more = stage.gateway.in_flight("web", 10);
     web.settles(12).await;
-    let fewest = web.watch_the_fewest();
+    let fewest = web.deployment.watch_the_fewest();
     restarted(web, processes).await;
     assert_eq!(fewest.load(Ordering::Relaxed), 12, "nothing was ever lowered");
     drop(fewest);

@@ -71,7 +71,7 @@ fn value(rng: &mut StdRng, key: &Key) -> String {
             "0.01", "0", "1", "-1", "-0.5", "100", "101", "110", "109.9", "1000", "1001", "1_0",
             "x", "",
         ],
-        Kind::Word | Kind::Time | Kind::List | Kind::Json => {
+        Kind::Word | Kind::Time | Kind::List | Kind::Json | Kind::PromQl => {
             let class = if rng.random_bool(0.5) { "kpa" } else { "hpa" };
             let words = [
                 &format!("{class}.autoscaling.knative.dev"),

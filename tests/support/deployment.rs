@@ -1,6 +1,9 @@
 //! Deployments for tests, and their scale.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
@@ -149,6 +152,22 @@ impl DeploymentRef {
     pub(crate) async fn replicas(&self) -> kube::Result<i32> {
         let scale = self.api.get_scale(&self.name).await?;
         Ok(scale.spec.and_then(|spec| spec.replicas).unwrap_or(0))
+    }
+
+    /// Notes the fewest replicas that the API server tells of, from now on, as long as somebody holds the
+    /// number.
+    pub(crate) fn watch_the_fewest(&self) -> Arc<AtomicI32> {
+        let (fewest, deployment) = (Arc::new(AtomicI32::new(i32::MAX)), self.clone());
+        let noted = Arc::downgrade(&fewest);
+        tokio::spawn(async move {
+            while let Some(noted) = noted.upgrade() {
+                if let Ok(replicas) = deployment.replicas().await {
+                    noted.fetch_min(replicas, Ordering::Relaxed);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        fewest
     }
 
     /// `status.readyReplicas`.

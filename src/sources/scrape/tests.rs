@@ -88,7 +88,7 @@ impl World {
     }
 
     async fn next_event(&mut self) -> Event {
-        tokio::time::timeout(Duration::from_secs(20), self.events.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(Duration::from_secs(120), self.events.recv()).await.unwrap().unwrap()
     }
 }
 
