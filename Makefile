@@ -66,7 +66,7 @@ test-keda: testbin
 test-faults: testbin
 	cargo test --test faults -- --nocapture
 
-# The page in a real browser.
+# The page and the demo in a real browser, and the demo's API beside a real API server.
 test-page: testbin
 	cargo test --test page
 

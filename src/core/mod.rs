@@ -19,6 +19,7 @@ pub mod lease;
 mod measure;
 pub mod number;
 pub mod on_missing;
+pub mod pod_reading;
 mod point;
 mod points;
 pub mod policy;

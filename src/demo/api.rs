@@ -1,37 +1,31 @@
 //! The Kubernetes API of the demo's cluster on a loopback port: discovery, lists, watches, and the writes
 //! that podswell and `kubectl` use. Faults can be switched on, see [`super::faults`].
 //!
-//! Left out, because nobody here needs it: authentication, admission, validation, server-side apply's
-//! ownership, protobuf.
+//! `tests/page/api.rs` says the same to this API and to a real one. Left out, because nobody here needs it:
+//! authentication, admission, all but the plainest validation, server-side apply's ownership, lists in parts,
+//! protobuf.
 
-use std::convert::Infallible;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use futures::Stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::faults::{ApiFault, Faults};
-use super::kinds::{DEPLOYMENTS, KINDS, Kind};
+use super::kinds::{DEPLOYMENTS, KINDS, Kind, NAMESPACES};
+use super::patch::Form;
+use super::refusal::{Refusal, deleted};
 use super::selector::Selector;
-use super::store::{Change, Key, Store, StoreError, at, field, merge, whole_seconds};
-use super::table;
-use crate::runtime::clock::{Clock, instant};
-
-/// How long a watch lasts where the client names no time.
-const WATCH_TIME: Duration = Duration::from_secs(300);
-
-/// How long a watch may not notice that a fault was switched on.
-const WATCH_LOOKS: Duration = Duration::from_millis(500);
+use super::store::{Key, Store, StoreError, at, field, merge, whole_seconds};
+use super::watching::watch_objects;
+use super::{table, valid};
+use crate::runtime::clock::Clock;
 
 /// What the API works with.
 #[derive(Clone)]
@@ -47,6 +41,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/version", get(version))
         .route("/api", get(core_versions))
         .route("/apis", get(groups))
+        .route("/apis/{group}", get(one_group))
         .route("/api/{version}", get(core_resources))
         .route("/apis/{group}/{version}", get(resources))
         .route("/apis/authorization.k8s.io/v1/{review}", any(review))
@@ -67,16 +62,24 @@ async fn core_versions() -> Response {
 }
 
 async fn groups() -> Response {
-    let groups = KINDS.iter().filter(|kind| !kind.group.is_empty()).map(|kind| {
-        let version = json!({ "groupVersion": kind.api_version(), "version": kind.version });
-        (
-            kind.group,
-            json!({ "name": kind.group, "versions": [version], "preferredVersion": version }),
-        )
-    });
-    let groups: std::collections::BTreeMap<_, _> = groups.collect();
+    let groups = KINDS.iter().filter(|kind| !kind.group.is_empty());
+    let groups: BTreeMap<_, _> = groups.map(|kind| (kind.group, group_of(kind))).collect();
     let list: Vec<_> = groups.into_values().collect();
     answer(StatusCode::OK, &json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list }))
+}
+
+async fn one_group(Path(group): Path<String>) -> Response {
+    let Some(kind) = KINDS.iter().find(|kind| kind.group == group && !group.is_empty()) else {
+        return Refusal::NoSuchPath.into_response();
+    };
+    let mut document = group_of(kind);
+    merge(&mut document, &json!({ "kind": "APIGroup", "apiVersion": "v1" }));
+    answer(StatusCode::OK, &document)
+}
+
+fn group_of(kind: &Kind) -> Value {
+    let version = json!({ "groupVersion": kind.api_version(), "version": kind.version });
+    json!({ "name": kind.group, "versions": [version], "preferredVersion": version })
 }
 
 async fn core_resources(Path(version): Path<String>) -> Response {
@@ -91,10 +94,14 @@ fn resource_list(group: &str, version: &str) -> Response {
     let verbs = json!(["create", "delete", "get", "list", "patch", "update", "watch"]);
     let mut resources = Vec::new();
     for kind in KINDS.iter().filter(|kind| kind.group == group && kind.version == version) {
-        resources.push(json!({
+        let mut resource = json!({
             "name": kind.plural, "singularName": kind.name.to_lowercase(), "kind": kind.name,
-            "namespaced": kind.namespaced, "shortNames": [kind.short], "verbs": verbs,
-        }));
+            "namespaced": kind.namespaced, "verbs": verbs,
+        });
+        if !kind.short.is_empty() {
+            merge(&mut resource, &json!({ "shortNames": [kind.short] }));
+        }
+        resources.push(resource);
         if *kind == DEPLOYMENTS {
             resources.push(json!({
                 "name": "deployments/scale", "singularName": "", "kind": "Scale", "namespaced": true,
@@ -137,24 +144,32 @@ async fn objects(
     respond(&api, &group, &version, &path, call).await
 }
 
+/// What clients say behind the path.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Parameters {
+pub(super) struct Parameters {
     watch: Option<String>,
-    resource_version: Option<String>,
-    timeout_seconds: Option<u64>,
-    allow_watch_bookmarks: Option<String>,
+    pub(super) resource_version: Option<String>,
+    pub(super) timeout_seconds: Option<u64>,
+    pub(super) allow_watch_bookmarks: Option<String>,
     field_selector: Option<String>,
     label_selector: Option<String>,
     field_manager: Option<String>,
 }
 
 /// A request without its path.
-struct Call {
+pub(super) struct Call {
     method: Method,
-    headers: HeaderMap,
-    parameters: Parameters,
+    pub(super) headers: HeaderMap,
+    pub(super) parameters: Parameters,
     body: Bytes,
+}
+
+impl Call {
+    fn content_type(&self) -> &str {
+        let kind = self.headers.get(header::CONTENT_TYPE);
+        kind.and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
 }
 
 impl<S: Send + Sync> axum::extract::FromRequest<S> for Call {
@@ -171,9 +186,9 @@ impl<S: Send + Sync> axum::extract::FromRequest<S> for Call {
 }
 
 /// Which objects a path names.
-struct Place {
-    kind: &'static Kind,
-    namespace: Option<String>,
+pub(super) struct Place {
+    pub(super) kind: &'static Kind,
+    pub(super) namespace: Option<String>,
     name: Option<String>,
     subresource: Option<String>,
 }
@@ -202,59 +217,8 @@ impl Place {
     }
 }
 
-/// Why a request is refused, as a Kubernetes Status.
-enum Refusal {
-    NoSuchPath,
-    Malformed(String),
-    Method,
-    Store(StoreError),
-    Fault(ApiFault),
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let (code, reason, message) = match self {
-            Self::NoSuchPath => (404, "NotFound", "the server could not find it".to_owned()),
-            Self::Malformed(why) => (400, "BadRequest", why),
-            Self::Method => (405, "MethodNotAllowed", "not here".to_owned()),
-            Self::Store(error) => {
-                let (code, reason) = match error {
-                    StoreError::NotFound => (404, "NotFound"),
-                    StoreError::AlreadyExists => (409, "AlreadyExists"),
-                    StoreError::Conflict => (409, "Conflict"),
-                    StoreError::Gone => (410, "Expired"),
-                };
-                (code, reason, error.to_string())
-            }
-            Self::Fault(fault) => {
-                (fault.code(), fault.reason(), "a fault was switched on".to_owned())
-            }
-        };
-        let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = answer(status, &status_document(code, reason, &message));
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-        }
-        response
-    }
-}
-
-fn status_document(code: u16, reason: &str, message: &str) -> Value {
-    json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "reason": reason, "message": message, "code": code,
-    })
-}
-
-fn answer(status: StatusCode, body: &Value) -> Response {
+/// A JSON answer.
+pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
@@ -280,17 +244,18 @@ async fn respond(api: &Api, group: &str, version: &str, path: &str, call: Call) 
     done.unwrap_or_else(IntoResponse::into_response)
 }
 
-fn is_true(parameter: Option<&str>) -> bool {
+pub(super) fn is_true(parameter: Option<&str>) -> bool {
     matches!(parameter, Some("true" | "1"))
 }
 
-fn selector(call: &Call) -> Result<Selector, Refusal> {
+pub(super) fn selector(call: &Call) -> Result<Selector, Refusal> {
     let Parameters { field_selector, label_selector, .. } = &call.parameters;
     Selector::parse(field_selector.as_deref(), label_selector.as_deref())
         .map_err(Refusal::Malformed)
 }
 
-fn typed(kind: &Kind, mut object: Value) -> Value {
+/// The object with its kind, as it is never stored.
+pub(super) fn typed(kind: &Kind, mut object: Value) -> Value {
     if let Value::Object(map) = &mut object {
         map.insert("kind".into(), json!(kind.name));
         map.insert("apiVersion".into(), json!(kind.api_version()));
@@ -302,7 +267,6 @@ fn list(api: &Api, place: &Place, call: &Call) -> Result<Response, Refusal> {
     let selector = selector(call)?;
     let (mut items, version) = api.store.list(place.kind, place.namespace.as_deref());
     items.retain(|object| selector.matches(object));
-    let items: Vec<_> = items.into_iter().map(|object| typed(place.kind, object)).collect();
     if table::is_wanted(&call.headers) {
         return Ok(answer(StatusCode::OK, &table::of(place.kind, &items, api.clock.wall())));
     }
@@ -316,22 +280,53 @@ fn list(api: &Api, place: &Place, call: &Call) -> Result<Response, Refusal> {
 }
 
 fn create(api: &Api, place: &Place, call: &Call) -> Result<Response, Refusal> {
-    let object = read_body(call)?;
-    let generated = || {
-        let stem = at(&object, "/metadata/generateName").as_str()?;
-        Some(format!("{stem}{:x}", api.clock.now().as_nanosecond()))
+    let mut object = read_body(call)?;
+    let said = |key: &str| at(&object, key).as_str().filter(|text| !text.is_empty());
+    let name = match (said("/metadata/name"), said("/metadata/generateName")) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(stem)) => format!("{stem}{}", suffix(api.clock.now().as_nanosecond())),
+        (None, None) => String::new(),
     };
-    let name = at(&object, "/metadata/name").as_str().map(str::to_owned).or_else(generated);
-    let name = name.ok_or_else(|| Refusal::Malformed("metadata.name is missing".to_owned()))?;
-    let stored = api.store.create(api.clock.wall(), &place.key(&name), object)?;
+    if version_of(&object).is_some() {
+        let why = "resourceVersion should not be set on objects to be created";
+        return Err(Refusal::Unnamed(why.to_owned()));
+    }
+    valid::admit(place.kind, &name, &mut object)?;
+    is_home_there(api, place)?;
+    let stored = api.store.create(api.clock.wall(), &place.key(&name), object);
+    let stored = stored.map_err(|error| Refusal::Store(error, place.kind, name))?;
     Ok(answer(StatusCode::CREATED, &typed(place.kind, stored)))
+}
+
+/// Five letters and digits, as a server adds to a generated name.
+fn suffix(nanoseconds: i128) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut rest = nanoseconds.unsigned_abs() / 1000;
+    let mut next = || {
+        let count = LETTERS.len() as u128;
+        let at = usize::try_from(rest % count).unwrap_or(0);
+        rest /= count;
+        LETTERS.get(at).copied().map_or('x', char::from)
+    };
+    (0..5).map(|_| next()).collect()
+}
+
+/// Objects are born only in namespaces that exist.
+fn is_home_there(api: &Api, place: &Place) -> Result<(), Refusal> {
+    let Some(namespace) = place.namespace.as_ref().filter(|_| place.kind.namespaced) else {
+        return Ok(());
+    };
+    let namespaces = KINDS.iter().find(|kind| **kind == NAMESPACES).unwrap_or(place.kind);
+    match api.store.get(&Key::new(namespaces, "", namespace)) {
+        Some(_) => Ok(()),
+        None => Err(Refusal::Store(StoreError::NotFound, namespaces, namespace.clone())),
+    }
 }
 
 /// JSON, or YAML as `kubectl apply` sends it.
 fn read_body(call: &Call) -> Result<Value, Refusal> {
-    let kind = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let malformed = |why: String| Refusal::Malformed(why);
-    if kind.is_some_and(|kind| kind.contains("yaml")) {
+    if call.content_type().contains("yaml") {
         let text = std::str::from_utf8(&call.body).map_err(|why| malformed(why.to_string()))?;
         return serde_saphyr::from_str(text).map_err(|why| malformed(why.to_string()));
     }
@@ -340,30 +335,23 @@ fn read_body(call: &Call) -> Result<Value, Refusal> {
 
 fn one(api: &Api, place: &Place, name: &str, call: &Call) -> Result<Response, Refusal> {
     let key = place.key(name);
-    if place.subresource.as_deref() == Some("scale") && *place.kind == DEPLOYMENTS {
-        return scale(api, &key, call);
+    let failed = |error| Refusal::Store(error, place.kind, name.to_owned());
+    match place.subresource.as_deref() {
+        None | Some("status") => {}
+        Some("scale") if *place.kind == DEPLOYMENTS => return scale(api, place, &key, call),
+        Some(_) => return Err(Refusal::NoSuchPath),
     }
     let found = match call.method {
-        Method::GET => api.store.get(&key).ok_or(StoreError::NotFound)?,
-        Method::DELETE => api.store.delete(&key)?,
-        Method::PUT => {
-            let object = read_body(call)?;
-            let version = version_of(&object);
-            api.store.update(&key, version.as_deref(), |stored| *stored = object)?
+        Method::GET => api.store.get(&key).ok_or_else(|| failed(StoreError::NotFound))?,
+        Method::DELETE => {
+            let gone = api.store.delete(&key).map_err(failed)?;
+            return Ok(answer(
+                StatusCode::OK,
+                &deleted(place.kind, name, at(&gone, "/metadata/uid")),
+            ));
         }
-        Method::PATCH => {
-            let patch = read_body(call)?;
-            let apply = call
-                .headers
-                .get(header::CONTENT_TYPE)
-                .is_some_and(|kind| kind == "application/apply-patch+yaml");
-            if apply && api.store.get(&key).is_none() {
-                api.store.create(api.clock.wall(), &key, patch)?
-            } else {
-                let version = version_of(&patch);
-                api.store.update(&key, version.as_deref(), |stored| merge(stored, &patch))?
-            }
-        }
+        Method::PUT => replace(api, place, name, call)?,
+        Method::PATCH => return patch(api, place, name, call),
         _ => return Err(Refusal::Method),
     };
     let found = typed(place.kind, found);
@@ -373,148 +361,156 @@ fn one(api: &Api, place: &Place, name: &str, call: &Call) -> Result<Response, Re
     Ok(answer(StatusCode::OK, &found))
 }
 
+fn replace(api: &Api, place: &Place, name: &str, call: &Call) -> Result<Value, Refusal> {
+    let mut object = read_body(call)?;
+    if let Some(other) = at(&object, "/metadata/name").as_str().filter(|other| *other != name) {
+        return Err(Refusal::Malformed(format!(
+            "the name of the object ({other}) does not match the name on the URL ({name})"
+        )));
+    }
+    valid::admit(place.kind, name, &mut object)?;
+    let version = version_of(&object);
+    let whole = place.subresource.is_some();
+    let stored = api.store.update(&place.key(name), version.as_deref(), |stored| {
+        let status = stored.get("status").cloned();
+        *stored = object;
+        if !whole {
+            keep_status(stored, status);
+        }
+    });
+    stored.map_err(|error| Refusal::Store(error, place.kind, name.to_owned()))
+}
+
+/// What a workload's status says changes only through the subresource.
+fn keep_status(object: &mut Value, status: Option<Value>) {
+    if let Some(object) = object.as_object_mut() {
+        match status {
+            Some(status) => object.insert("status".into(), status),
+            None => object.remove("status"),
+        };
+    }
+}
+
+fn patch(api: &Api, place: &Place, name: &str, call: &Call) -> Result<Response, Refusal> {
+    let form = Form::of(call.content_type()).ok_or(Refusal::Form)?;
+    let patch = read_body(call)?;
+    let key = place.key(name);
+    let failed = |error| Refusal::Store(error, place.kind, name.to_owned());
+    let invalid = |why: String| Refusal::Invalid(place.kind, name.to_owned(), why);
+    if form == Form::Apply {
+        if call.parameters.field_manager.as_deref().unwrap_or_default().is_empty() {
+            return Err(invalid("fieldManager: Required value".to_owned()));
+        }
+        if api.store.get(&key).is_none() {
+            let mut object = patch;
+            valid::admit(place.kind, name, &mut object)?;
+            is_home_there(api, place)?;
+            let stored = api.store.create(api.clock.wall(), &key, object).map_err(failed)?;
+            return Ok(answer(StatusCode::CREATED, &typed(place.kind, stored)));
+        }
+    }
+    let version = version_of(&patch);
+    let whole = place.subresource.is_some();
+    let mut wrong = None;
+    let stored = api.store.update(&key, version.as_deref(), |stored| {
+        let (before, status) = (stored.clone(), stored.get("status").cloned());
+        let done = form.apply(stored, &patch).map_err(invalid);
+        wrong = done.and_then(|()| valid::admit(place.kind, name, stored)).err();
+        if wrong.is_some() {
+            *stored = before;
+        } else if !whole {
+            keep_status(stored, status);
+        }
+    });
+    match wrong {
+        Some(refusal) => Err(refusal),
+        None => Ok(answer(StatusCode::OK, &typed(place.kind, stored.map_err(failed)?))),
+    }
+}
+
 fn version_of(object: &Value) -> Option<String> {
     let version = at(object, "/metadata/resourceVersion").as_str()?;
     (!version.is_empty()).then(|| version.to_owned())
 }
 
-fn scale(api: &Api, key: &Key, call: &Call) -> Result<Response, Refusal> {
+fn scale(api: &Api, place: &Place, key: &Key, call: &Call) -> Result<Response, Refusal> {
+    let failed = |error| Refusal::Store(error, place.kind, key.name.clone());
     let object = match call.method {
-        Method::GET => api.store.get(key).ok_or(StoreError::NotFound)?,
+        Method::GET => api.store.get(key).ok_or_else(|| failed(StoreError::NotFound))?,
         Method::PATCH | Method::PUT => {
-            let wanted = read_body(call)?;
-            let replicas = at(&wanted, "/spec/replicas").as_i64().filter(|replicas| *replicas >= 0);
-            let replicas = replicas.ok_or_else(|| {
-                Refusal::Malformed("spec.replicas is not a number ≥ 0".to_owned())
-            })?;
+            let wanted = scale_wanted(api, place, key, call)?;
             let manager = call.parameters.field_manager.as_deref().unwrap_or("unknown");
             let time = whole_seconds(api.clock.wall());
-            api.store.update(key, version_of(&wanted).as_deref(), |object| {
-                if at(object, "/spec/replicas").as_i64() == Some(replicas) {
+            let version = version_of(&wanted.0);
+            let stored = api.store.update(key, version.as_deref(), |object| {
+                if at(object, "/spec/replicas").as_i64() == Some(wanted.1) {
                     return;
                 }
-                field(object, "spec").insert("replicas".into(), json!(replicas));
+                field(object, "spec").insert("replicas".into(), json!(wanted.1));
                 let owned = json!([{
                     "manager": manager, "operation": "Update", "apiVersion": "apps/v1",
                     "subresource": "scale", "time": time, "fieldsType": "FieldsV1",
                     "fieldsV1": { "f:spec": { "f:replicas": {} } },
                 }]);
                 field(object, "metadata").insert("managedFields".into(), owned);
-            })?
+            });
+            stored.map_err(failed)?
         }
         _ => return Err(Refusal::Method),
     };
-    let metadata = at(&object, "/metadata");
-    Ok(answer(
-        StatusCode::OK,
-        &json!({
-            "kind": "Scale", "apiVersion": "autoscaling/v1",
-            "metadata": {
-                "name": key.name, "namespace": key.namespace, "uid": at(metadata, "/uid"),
-                "resourceVersion": at(metadata, "/resourceVersion"),
-                "creationTimestamp": at(metadata, "/creationTimestamp"),
-            },
-            "spec": { "replicas": at(&object, "/spec/replicas") },
-            "status": { "replicas": at(&object, "/status/replicas").as_i64().unwrap_or(0) },
-        }),
-    ))
+    Ok(answer(StatusCode::OK, &scale_of(key, &object)))
 }
 
-/// What one watch has told and still has to tell.
-struct Watching {
-    api: Api,
-    kind: &'static Kind,
-    namespace: Option<String>,
-    selector: Selector,
-    version: u64,
-    news: watch::Receiver<u64>,
-    until: Instant,
-    bookmarks: bool,
-    as_table: bool,
+/// The Scale of a Deployment.
+fn scale_of(key: &Key, object: &Value) -> Value {
+    let metadata = at(object, "/metadata");
+    let labels = at(object, "/spec/selector/matchLabels").as_object();
+    let labels = labels
+        .into_iter()
+        .flatten()
+        .map(|(label, value)| format!("{label}={}", value.as_str().unwrap_or_default()));
+    let selector = labels.collect::<Vec<_>>().join(",");
+    // A real server leaves zero out.
+    let replicas = at(object, "/spec/replicas").as_i64().filter(|replicas| *replicas != 0);
+    let spec = replicas.map_or_else(|| json!({}), |replicas| json!({ "replicas": replicas }));
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {
+            "name": key.name, "namespace": key.namespace, "uid": at(metadata, "/uid"),
+            "resourceVersion": at(metadata, "/resourceVersion"),
+            "creationTimestamp": at(metadata, "/creationTimestamp"),
+        },
+        "spec": spec,
+        "status": {
+            "replicas": at(object, "/status/replicas").as_i64().unwrap_or(0), "selector": selector,
+        },
+    })
 }
 
-fn watch_objects(api: &Api, place: &Place, call: &Call) -> Result<Response, Refusal> {
-    let version = call.parameters.resource_version.as_deref().unwrap_or_default();
-    let version: u64 = match version {
-        "" | "0" => api.store.list(place.kind, None).1,
-        text => text.parse().map_err(|_why| Refusal::Malformed("resourceVersion".to_owned()))?,
+/// The Scale that a client wants, and its replicas.
+fn scale_wanted(api: &Api, place: &Place, key: &Key, call: &Call) -> Result<(Value, i64), Refusal> {
+    let body = read_body(call)?;
+    let invalid = |why: String| Refusal::Invalid(place.kind, key.name.clone(), why);
+    let wanted = if call.method == Method::PATCH {
+        let form = Form::of(call.content_type()).ok_or(Refusal::Form)?;
+        let stored = api.store.get(key);
+        let missing = || Refusal::Store(StoreError::NotFound, place.kind, key.name.clone());
+        let mut scale = scale_of(key, &stored.ok_or_else(missing)?);
+        // The patch's own version counts, not the one that it was applied to.
+        field(&mut scale, "metadata").remove("resourceVersion");
+        form.apply(&mut scale, &body).map_err(invalid)?;
+        scale
+    } else {
+        body
     };
-    let lasts = call.parameters.timeout_seconds.map_or(WATCH_TIME, Duration::from_secs);
-    let watching = Watching {
-        api: api.clone(),
-        kind: place.kind,
-        namespace: place.namespace.clone(),
-        selector: selector(call)?,
-        version,
-        news: api.store.subscribe(),
-        until: instant() + lasts,
-        bookmarks: is_true(call.parameters.allow_watch_bookmarks.as_deref()),
-        as_table: table::is_wanted(&call.headers),
+    let replicas = at(&wanted, "/spec/replicas");
+    let replicas = match replicas.as_i64() {
+        Some(replicas) => replicas,
+        None if replicas.is_null() => 0,
+        None => return Err(Refusal::Malformed(format!("spec.replicas is {replicas}"))),
     };
-    let body = Body::from_stream(watching.lines());
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-impl Watching {
-    fn lines(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
-        futures::stream::unfold(Some(self), |watching| async move {
-            let mut watching = watching?;
-            loop {
-                if watching.api.faults.drops_watches() {
-                    return None;
-                }
-                let forgotten = watching.api.faults.expires_watches();
-                let news = if forgotten { Err(StoreError::Gone) } else { watching.next_lines() };
-                match news {
-                    Err(gone) => {
-                        let line =
-                            line("ERROR", &status_document(410, "Expired", &gone.to_string()));
-                        return Some((Ok(line.into()), None));
-                    }
-                    Ok(lines) if !lines.is_empty() => {
-                        return Some((Ok(lines.into()), Some(watching)));
-                    }
-                    Ok(_) => {}
-                }
-                let looks = watching.until.min(instant() + WATCH_LOOKS);
-                // What ended the wait does not matter: the loop looks what there is.
-                let _ = tokio::time::timeout_at(looks, watching.news.changed()).await;
-                if instant() >= watching.until {
-                    let last = watching.bookmarks.then(|| Ok(watching.bookmark().into()));
-                    return last.map(|line| (line, None));
-                }
-            }
-        })
+    if replicas < 0 {
+        return Err(invalid(format!("spec.replicas: Invalid value: {replicas}")));
     }
-
-    fn next_lines(&mut self) -> Result<String, StoreError> {
-        self.news.mark_unchanged();
-        let (changes, version) =
-            self.api.store.since(self.version, self.kind, self.namespace.as_deref())?;
-        self.version = version;
-        Ok(changes.into_iter().filter_map(|change| self.line_of(change)).collect())
-    }
-
-    /// An object that leaves the selection is deleted as far as this watch is concerned.
-    fn line_of(&self, change: Change) -> Option<String> {
-        let what = match (self.selector.matches(&change.object), change.what) {
-            (true, what) => what,
-            (false, "MODIFIED") => "DELETED",
-            (false, _) => return None,
-        };
-        let object = typed(self.kind, change.object);
-        if self.as_table {
-            return Some(line(what, &table::of(self.kind, &[object], self.api.clock.wall())));
-        }
-        Some(line(what, &object))
-    }
-
-    fn bookmark(&self) -> String {
-        let metadata = json!({ "resourceVersion": self.version.to_string() });
-        line("BOOKMARK", &typed(self.kind, json!({ "metadata": metadata })))
-    }
-}
-
-fn line(what: &str, object: &Value) -> String {
-    format!("{}\n", json!({ "type": what, "object": object }))
+    Ok((wanted, replicas))
 }

@@ -8,7 +8,9 @@ mod api;
 mod cast;
 mod faults;
 mod kinds;
+mod patch;
 mod prometheus;
+mod refusal;
 mod scenario;
 mod score;
 mod selector;
@@ -16,6 +18,8 @@ mod store;
 mod story;
 mod table;
 mod town;
+mod valid;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;

@@ -16,6 +16,15 @@ const LOG_LENGTH: usize = 4096;
 /// something that is forgotten, as in any cluster that is not new.
 const FIRST_VERSION: u64 = 1000;
 
+/// What of an object's metadata no client changes.
+const KEPT: [&str; 6] =
+    ["name", "namespace", "uid", "creationTimestamp", "resourceVersion", "generation"];
+
+/// Whether changes of the wish are counted apart from changes of what is.
+fn is_generational(key: &Key) -> bool {
+    key.group == "apps"
+}
+
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
@@ -47,6 +56,8 @@ pub(super) struct Change {
     pub(super) what: &'static str,
     pub(super) key: Key,
     pub(super) object: Value,
+    /// The object until then, if there was one.
+    pub(super) before: Option<Value>,
 }
 
 /// Why nothing was stored.
@@ -110,6 +121,7 @@ impl Store {
         if content.objects.contains_key(key) {
             return Err(StoreError::AlreadyExists);
         }
+        tidy(&mut object);
         let metadata = metadata_of(&mut object);
         metadata.insert("name".into(), json!(key.name));
         if !key.namespace.is_empty() {
@@ -118,6 +130,9 @@ impl Store {
         let uid = format!("00000000-0000-4000-8000-{:012x}", content.version + 1);
         metadata.insert("uid".into(), json!(uid));
         metadata.insert("creationTimestamp".into(), json!(whole_seconds(now)));
+        if is_generational(key) {
+            metadata.insert("generation".into(), json!(1));
+        }
         Ok(self.put(&mut content, "ADDED", key, object))
     }
 
@@ -136,9 +151,10 @@ impl Store {
         }
         let mut object = before.clone();
         change(&mut object);
+        tidy(&mut object);
         let kept = at(before, "/metadata").clone();
         let metadata = metadata_of(&mut object);
-        for name in ["name", "namespace", "uid", "creationTimestamp", "resourceVersion"] {
+        for name in KEPT {
             if let Some(value) = kept.get(name) {
                 metadata.insert(name.to_owned(), value.clone());
             }
@@ -146,13 +162,20 @@ impl Store {
         if object == *before {
             return Ok(object);
         }
+        // A Deployment's annotations count as a part of the wish.
+        let differs = |path: &str| at(&object, path) != at(before, path);
+        if is_generational(key) && (differs("/spec") || differs("/metadata/annotations")) {
+            let generation = at(before, "/metadata/generation").as_i64().unwrap_or(0) + 1;
+            metadata_of(&mut object).insert("generation".into(), json!(generation));
+        }
         Ok(self.put(&mut content, "MODIFIED", key, object))
     }
 
     pub(super) fn delete(&self, key: &Key) -> Result<Value, StoreError> {
         let mut content = self.content.lock();
         let object = content.objects.remove(key).ok_or(StoreError::NotFound)?;
-        Ok(self.log(&mut content, "DELETED", key, object))
+        let before = Some(object.clone());
+        Ok(self.log(&mut content, "DELETED", key, (object, before)))
     }
 
     /// What happened to objects of a kind after `version`.
@@ -173,7 +196,8 @@ impl Store {
     }
 
     fn put(&self, content: &mut Content, what: &'static str, key: &Key, object: Value) -> Value {
-        let object = self.log(content, what, key, object);
+        let before = content.objects.get(key).cloned();
+        let object = self.log(content, what, key, (object, before));
         content.objects.insert(key.clone(), object.clone());
         object
     }
@@ -183,7 +207,7 @@ impl Store {
         content: &mut Content,
         what: &'static str,
         key: &Key,
-        mut object: Value,
+        (mut object, before): (Value, Option<Value>),
     ) -> Value {
         content.version += 1;
         let version = content.version;
@@ -191,9 +215,25 @@ impl Store {
         if content.log.len() == LOG_LENGTH {
             content.log.pop_front();
         }
-        content.log.push_back(Change { version, what, key: key.clone(), object: object.clone() });
+        let change = Change { version, what, key: key.clone(), object: object.clone(), before };
+        content.log.push_back(change);
         self.version.send_replace(version);
         object
+    }
+}
+
+/// Leaves out what a server leaves out: the kind, which the place says, and maps without anything in them.
+fn tidy(object: &mut Value) {
+    let object = as_object(object);
+    for name in ["kind", "apiVersion"] {
+        object.remove(name);
+    }
+    let is_empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
+    object.retain(|name, value| name != "data" || !is_empty(value));
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        metadata.retain(|name, value| {
+            !["labels", "annotations"].contains(&name.as_str()) || !is_empty(value)
+        });
     }
 }
 
@@ -212,7 +252,8 @@ pub(super) fn field<'a>(object: &'a mut Value, name: &str) -> &'a mut Map<String
     as_object(as_object(object).entry(name).or_insert(Value::Null))
 }
 
-fn as_object(value: &mut Value) -> &mut Map<String, Value> {
+/// The object that `value` is, or is made.
+pub(super) fn as_object(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = Value::Object(Map::new());
     }

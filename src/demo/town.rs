@@ -350,7 +350,9 @@ impl Town {
         let mine = || self.pods.values().filter(|pod| pod.of == *of && pod.ends_at.is_none());
         let (replicas, ready) = (mine().count(), mine().filter(|pod| pod.ready).count());
         let _ = self.store.update(of, None, |object| {
+            let generation = at(object, "/metadata/generation").clone();
             let status = field(object, "status");
+            status.insert("observedGeneration".to_owned(), generation);
             for (name, number) in [
                 ("replicas", replicas),
                 ("updatedReplicas", replicas),

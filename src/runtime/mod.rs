@@ -248,6 +248,7 @@ impl Process {
         let (engine, keepers) = start_engine(&core, task, &metrics).await;
         let (desk, triggers) = TriggerDesk::channel();
         let peer = listeners.peers.as_ref().map(|(_, peer)| peer.clone());
+        let pods = sources.pod_readings();
         let (feeders, watches) = start_feeders(&core, sources, roster, (&health, triggers));
         let election = start_election(&core, watches, &health, peer);
         let readers = Readers {
@@ -257,6 +258,7 @@ impl Process {
             engine: core.engine.clone(),
             log,
             clock,
+            pods,
         };
         let Company { stop, routes } = company;
         let servers = start_servers(&core, listeners, &readers, desk, routes)?;

@@ -11,16 +11,20 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::page::{self, Streams};
 use super::peers::Peers;
+use super::pods::PodTable;
 use super::view::{
     Document, EngineBody, ErrorBody, HistoryBody, LeaseBody, ListBody, MomentBody, StatusBody,
     Summary, TargetBody, WatchBody,
 };
 use crate::core::decision::TargetStatus;
 use crate::core::explain;
+use crate::core::pod_reading::PodReadings;
+use crate::core::source::SCRAPE;
 use crate::core::target::TargetId;
 use crate::runtime::args::read_token;
 use crate::runtime::clock::Clock;
@@ -55,6 +59,8 @@ pub struct Readers {
     pub log: LogControl,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What was heard of single pods.
+    pub pods: Arc<Mutex<PodReadings>>,
 }
 
 /// Who may use `/v1`.
@@ -119,6 +125,7 @@ fn target_routes() -> Router<Readers> {
         .route("/v1/targets/{namespace}/{name}", get(target))
         .route("/v1/targets/{namespace}/{name}/explain", get(explanation))
         .route("/v1/targets/{namespace}/{name}/history", get(history))
+        .route("/v1/targets/{namespace}/{name}/pods", get(pods))
 }
 
 /// Answers with what the holder of the lease says, where that is another process.
@@ -378,6 +385,19 @@ async fn history(
     let moments = readers.board.history(&status.target, after);
     let items = moments.iter().map(MomentBody::of).collect();
     Ok(Json(Document::new("History", HistoryBody { items })))
+}
+
+async fn pods(
+    State(readers): State<Readers>,
+    UrlPath((namespace, name)): UrlPath<(String, String)>,
+    Query(chosen): Query<Chosen>,
+) -> Result<Json<Document<PodTable>>, ApiError> {
+    let found = find(&readers, &namespace, &name, &chosen)?;
+    let status = found.first().ok_or_else(|| ApiError::NotFound(String::new()))?;
+    let scraped = status.config.points.iter().any(|point| *point.source == *SCRAPE);
+    let now = readers.clock.now();
+    let round = scraped.then(|| readers.pods.lock().ask(now, &status.target)).flatten();
+    Ok(Json(Document::new("Pods", PodTable::of(now, scraped, round.as_ref()))))
 }
 
 async fn stream(

@@ -5,6 +5,7 @@ pub mod http;
 pub mod keda;
 pub mod page;
 pub mod peers;
+pub mod pods;
 pub mod view;
 
 use std::net::SocketAddr;

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::core::pod_reading::PodReadings;
 use crate::core::problem::{Problem, ProblemCode};
 use crate::core::roster::Roster;
 use crate::core::source::{SCRAPE, SourceFacts, SourceName};
@@ -116,6 +117,7 @@ struct Surroundings {
     clock: Arc<dyn Clock>,
     options: SourceOptions,
     metrics: SourceMetrics,
+    readings: Arc<Mutex<PodReadings>>,
 }
 
 /// All sources of the process: the pod scraper and one task for each definition. Dropping it stops the
@@ -140,7 +142,8 @@ impl Sources {
         options: SourceOptions,
     ) -> Self {
         let metrics = SourceMetrics::default();
-        let around = Surroundings { roster, engine, clock, options, metrics };
+        let readings = Arc::default();
+        let around = Surroundings { roster, engine, clock, options, metrics, readings };
         Self { around, running: BTreeMap::new() }
     }
 
@@ -211,6 +214,11 @@ impl Sources {
         self.running.insert(name, Running { definition, _stop: cancel.drop_guard() });
     }
 
+    /// What was heard of single pods, of those targets that are asked for.
+    pub fn pod_readings(&self) -> Arc<Mutex<PodReadings>> {
+        self.around.readings.clone()
+    }
+
     /// Scrapes pods until `cancel` is cancelled.
     pub fn run_scraper(
         &self,
@@ -219,6 +227,7 @@ impl Sources {
         let around = self.around.clone();
         let counters = around.metrics.of(&SCRAPE.into());
         Scraper::new(around.roster, around.engine, around.clock, counters, around.options.scrape)
+            .telling(around.readings)
             .run(cancel)
     }
 

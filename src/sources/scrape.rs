@@ -16,13 +16,14 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use http::Uri;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rand::seq::SliceRandom;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::Timestamp;
 use crate::core::event::{Event, Reading, Sample, SourceFault};
+use crate::core::pod_reading::{PodReadings, PodRound};
 use crate::core::roster::Roster;
 use crate::core::sample_size::sample_size;
 use crate::core::source::{SCRAPE, ScrapeFormat, SourceName, Wiring};
@@ -72,6 +73,7 @@ pub struct Scraper {
     name: SourceName,
     gate: FaultGate,
     watched: BTreeMap<TargetId, Watched>,
+    readings: Arc<Mutex<PodReadings>>,
 }
 
 /// One target in one round.
@@ -137,7 +139,15 @@ impl Scraper {
             name: SCRAPE.into(),
             gate: FaultGate::default(),
             watched: BTreeMap::new(),
+            readings: Arc::default(),
         }
+    }
+
+    /// Tells what it hears of single pods to whoever asks `readings`.
+    #[must_use]
+    pub fn telling(mut self, readings: Arc<Mutex<PodReadings>>) -> Self {
+        self.readings = readings;
+        self
     }
 
     /// Scrapes until `cancel` is cancelled.
@@ -362,7 +372,23 @@ impl Scraper {
             self.settle(&mut round, probe.plan, probe.pod, Err(SourceFault::Timeout));
         }
         self.hand_over(&mut round);
+        self.tell_pods(&round);
         self.watched = round.plans.into_iter().map(|plan| (plan.target, plan.watched)).collect();
+    }
+}
+
+impl Scraper {
+    /// Shows the pods of those targets that somebody looks at.
+    fn tell_pods(&self, round: &Round) {
+        let now = self.clock.now();
+        let mut readings = self.readings.lock();
+        readings.forget(now);
+        for plan in &round.plans {
+            if readings.is_wanted(now, &plan.target) {
+                let pods = plan.watched.readings();
+                readings.tell(&plan.target, PodRound { at: round.began, pods });
+            }
+        }
     }
 }
 

@@ -69,6 +69,18 @@ impl Demo {
         target.and_then(|target| target["replicas"].as_i64()).expect("its replicas")
     }
 
+    fn watch_deployments(&self) -> Watch {
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = format!("--server={}", self.api());
+        let arguments = ["kubectl", &server, "get", "deploy", "-n", "shop", "-w"];
+        let arguments = arguments.map(str::to_owned);
+        let nowhere = [("KUBECONFIG", "/dev/null".to_owned())];
+        let log = folder.path().join("watch.log");
+        let program = binaries::path("controlplane");
+        let process = Process::start("kubectl", &program, &arguments, &nowhere, &log);
+        Watch { process, folder }
+    }
+
     /// `kubectl` against the played API.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         let output: Output = Command::new(binaries::path("controlplane"))
@@ -81,6 +93,22 @@ impl Demo {
         let (out, errors) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
         assert!(output.status.success(), "kubectl {arguments:?}: {errors}");
         String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+/// `kubectl get -w` at work.
+struct Watch {
+    process: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Watch {
+    fn told(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("watch.log")).unwrap_or_default()
+    }
+
+    async fn end(&mut self) {
+        self.process.terminate(LIMIT).await;
     }
 }
 
@@ -109,6 +137,7 @@ async fn a_newcomer_watches_the_demo_and_breaks_it() {
     until(LIMIT, "the flash sale is served", |replicas| *replicas >= 15, most).await;
     browser.picture("demo").await;
     a_guide_leads_through_the_story(&demo, &browser).await;
+    each_pod_is_shown(&demo, &browser).await;
     every_fault_shows_and_heals(&demo, &browser).await;
     the_score_is_told(&demo, &browser).await;
     assert_eq!(browser.complaints(), Vec::<String>::new());
@@ -123,11 +152,19 @@ async fn kubectl_works(demo: &Demo) {
     for name in ["checkout", "search", "legacy-api"] {
         assert!(table.contains(name), "{table}");
     }
+    let mut watch = demo.watch_deployments();
     // The annotation makes the floor 7, and the controller follows it.
     let floor = "autoscaling.knative.dev/min-scale=7";
     demo.kubectl(&["annotate", "deploy/search", "-n", "shop", floor]);
     let replicas = || demo.replicas("shop", "search");
     until(LIMIT, "the annotation counts", |replicas| *replicas >= 7, replicas).await;
+    let told = || async { watch.told() };
+    let follows = |text: &String| {
+        let of_search = text.lines().filter(|line| line.starts_with("search"));
+        text.starts_with("NAME") && of_search.clone().count() >= 2 && text.contains("7/7")
+    };
+    until(LIMIT, "the watch tells", follows, told).await;
+    watch.end().await;
     let manifest = r#"{"apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "own", "namespace": "shop"},
         "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "own"}}, "template": {
@@ -192,6 +229,27 @@ async fn loses_the_lease(browser: &Browser) {
     until(LIMIT, "it stands by", |text: &String| text.contains("stands by"), head).await;
     browser.click("[data-tour='break'][aria-pressed='true']").await;
     until(LIMIT, "it writes again", |text: &String| text.contains("writes"), head).await;
+}
+
+/// The pods of a workload that is scraped, and the one that lies.
+async fn each_pod_is_shown(demo: &Demo, browser: &Browser) {
+    browser.open(&demo.url("/#/workload/shop/checkout")).await;
+    until(LIMIT, "the drawer", |count| *count == 1, || browser.count("#pods summary")).await;
+    browser.click("#pods summary").await;
+    let rows = || browser.count("[data-pods] tbody tr");
+    until(LIMIT, "its pods", |count| *count >= 2, rows).await;
+    let said = || async { browser.text("[data-pods]").await.unwrap_or_default() };
+    until(LIMIT, "each with its load", |text: &String| text.contains("answered"), said).await;
+    demo.order("pods-lie", 40).await;
+    until(LIMIT, "a lie shows", |text: &String| text.contains("InvalidSample"), said).await;
+    browser.picture("pods").await;
+    demo.order("pods-lie", 0).await;
+    until(LIMIT, "it is over", |text: &String| !text.contains("InvalidSample"), said).await;
+    browser.open(&demo.url("/#/workload/shop/search")).await;
+    let elsewhere = || async { browser.text("#pods").await.unwrap_or_default() };
+    until(LIMIT, "another workload", |text: &String| text == "Each pod", elsewhere).await;
+    browser.click("#pods summary").await;
+    until(LIMIT, "no table", |text: &String| text.contains("one number"), elsewhere).await;
 }
 
 /// Each button works, says so to those who do not see it, and mends what it broke.

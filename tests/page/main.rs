@@ -9,6 +9,7 @@
     reason = "test support: what goes wrong here is the test's failure"
 )]
 
+mod api;
 mod browser;
 mod demo;
 mod shop;

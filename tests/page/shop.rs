@@ -78,7 +78,8 @@ impl Shop {
             file
         });
         let log = LogControl::detached("info");
-        let readers = Readers { board, health, metrics, engine, log, clock };
+        let pods = Arc::default();
+        let readers = Readers { board, health, metrics, engine, log, clock, pods };
         let router = admin_routes(readers, Access { token_file, loopback: true }, None);
         let listener = http::bind(&[([127, 0, 0, 1], 0).into()]).await.expect("a port");
         let port = listener.local_addr().expect("its address").port();

@@ -58,7 +58,7 @@ pub(crate) fn write(path: &Path, kubeconfig: &Kubeconfig) {
 }
 
 /// A client that acts as its user.
-pub(super) async fn client(kubeconfig: Kubeconfig) -> Client {
+pub(crate) async fn client(kubeconfig: Kubeconfig) -> Client {
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .expect("a usable kubeconfig");

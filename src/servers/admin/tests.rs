@@ -25,7 +25,8 @@ fn readers() -> Readers {
     let metrics =
         Metrics::new(board.clone(), health.clone(), engine.clone(), SourceMetrics::default());
     let log = LogControl::detached("info");
-    Readers { board, health, metrics, engine, log, clock: Arc::new(clock) }
+    let pods = Arc::default();
+    Readers { board, health, metrics, engine, log, clock: Arc::new(clock), pods }
 }
 
 /// Lets readiness wait for the watch `name` until the answer is set to true.

@@ -11,9 +11,9 @@ async function order(name, on) {
 
 function faults(demo, refresh) {
   return element('div', { class: 'faults' }, demo.faults.map((fault) => element('button', {
-    type: 'button', 'data-fault': fault.name, 'aria-pressed': String(fault.on), title: fault.on ? 'Mend it' : 'For 40 seconds',
+    type: 'button', 'data-fault': fault.name, 'aria-pressed': String(fault.on), title: `${fault.about}; ${fault.on ? 'click to mend it' : 'for 40 seconds'}`,
     onclick: () => order(fault.name, !fault.on).then(refresh),
-  }, fault.about)));
+  }, fault.name.replaceAll('-', ' '))));
 }
 
 function about(demo) {

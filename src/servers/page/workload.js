@@ -61,6 +61,22 @@ function settings(body) {
       element('th', { scope: 'row' }, setting.name), element('td', {}, setting.value || '–'), element('td', {}, setting.from)))));
 }
 
+// What each pod said in the last round. The table is there only where pods are asked themselves.
+function pods(table, target) {
+  if (!table.scraped) return element('p', { class: 'quiet' }, 'The source tells one number for all pods.');
+  if (table.ageSeconds === null) return element('p', { class: 'quiet' }, 'The next round tells what each pod says.');
+  const share = (load) => (load === null || !target ? '' : `${Math.round((100 * load) / target)}%`);
+  const said = (pod) => (pod.fault ? `${pod.fault}, ${pod.misses} in a row${pod.load === null ? '' : ', the last value counts'}` : 'answered');
+  return element('div', { class: 'podtable' }, element('table', { class: 'waterfall', 'data-pods': String(table.items.length) },
+    element('caption', { class: 'hidden' }, 'Ready pods and what each said in the last round'),
+    element('thead', {}, element('tr', {}, ['pod', 'load', 'of target', 'last round'].map((name) => element('th', { scope: 'col' }, name)))),
+    element('tbody', {}, table.items.map((pod) => element('tr', {},
+      element('th', { scope: 'row' }, pod.name),
+      element('td', { class: 'number' }, pod.load === null ? 'unknown' : number(pod.load)),
+      element('td', { class: 'number' }, share(pod.load)),
+      element('td', { class: pod.fault ? 'bad' : 'quiet' }, said(pod)))))));
+}
+
 function problems(body) {
   if (!body.problems.length) return null;
   return element('section', {}, element('h3', {}, 'To mend'), element('ul', {},
@@ -83,10 +99,19 @@ export function workloadPage(namespace, name, back) {
   const numbers = element('div', {}), chart = element('div', {}), steps = element('div', {}), rest = element('div', {});
   const words = element('pre', { class: 'explain', tabindex: '0' });
   const drawer = element('details', { ontoggle: () => refreshWords() }, element('summary', {}, 'The same in plain words (podswell explain)'), words);
-  let history = [], timer = null, gone = false, sentence = '';
+  const podsHere = element('div', {});
+  const podDrawer = element('details', { id: 'pods', ontoggle: () => refreshPods() }, element('summary', {}, 'Each pod'), podsHere);
+  let history = [], timer = null, gone = false, sentence = '', target = null;
 
   async function refreshWords() {
     if (drawer.open) words.textContent = await text(`${base}/explain`).catch((error) => error.message);
+  }
+
+  // Asked only while the drawer is open: podswell keeps single pods' numbers only for those who look.
+  async function refreshPods() {
+    if (!podDrawer.open) return;
+    const table = await json(`${base}/pods`).catch(() => null);
+    if (table && !gone) podsHere.replaceChildren(pods(table, target));
   }
 
   async function refresh() {
@@ -113,7 +138,9 @@ export function workloadPage(namespace, name, back) {
     const rivals = body.rivals.map((rival) => `${rival.kind} ${rival.name}`).join(', ');
     rest.replaceChildren(...[problems(body), rivals ? element('p', { class: 'bad' }, `Also scaled by: ${rivals}`) : null,
       element('details', {}, element('summary', {}, 'Settings in force'), settings(body))].filter(Boolean));
+    target = made?.target ?? null;
     if (drawer.open) refreshWords();
+    refreshPods();
   }
 
   // The settings' drawer stays as it was left.
@@ -130,7 +157,7 @@ export function workloadPage(namespace, name, back) {
       element('div', { class: 'tools' }, element('a', { href: '#/' }, '← all'), element('h2', {}, `${namespace}/${name}`),
         element('button', { type: 'button', onclick: () => download(`${file}.csv`, 'text/csv', csv([columns, ...history.map((point) => columns.map((column) => point[column]))])) }, 'CSV'),
         element('button', { type: 'button', onclick: () => download(`${file}.json`, 'application/json', JSON.stringify(history, null, 2)) }, 'JSON')),
-      said, numbers, element('div', { class: 'panels' }, element('section', {}, chart), element('section', {}, steps, rest, drawer))),
+      said, numbers, element('div', { class: 'panels' }, element('section', {}, chart), element('section', {}, steps, podDrawer, rest, drawer))),
     leave() { gone = true; clearTimeout(timer); },
     key(event) {
       if (event.key === 'Escape') { back(); return true; }

@@ -8,6 +8,7 @@ use http::Uri;
 
 use crate::core::Timestamp;
 use crate::core::event::{Reading, SourceFault};
+use crate::core::pod_reading::PodReading;
 use crate::core::roster::PodFacts;
 use crate::core::source::{ScrapeFormat, ScrapeSpec, Wiring};
 use crate::core::spec::ScalingMetric;
@@ -278,6 +279,18 @@ impl Watched {
             return Outcome::Sampled(Reading::Base);
         }
         Outcome::Failed(self.commonest_fault())
+    }
+
+    /// What was heard of each ready pod.
+    pub(super) fn readings(&self) -> Arc<[PodReading]> {
+        let readings = self.pods.iter().map(|pod| PodReading {
+            name: pod.name.clone(),
+            started_at: pod.started_at,
+            load: pod.kept,
+            misses: pod.misses,
+            fault: pod.fault,
+        });
+        readings.collect()
     }
 
     /// The fault that most pods have; the first one of several.
