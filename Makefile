@@ -89,9 +89,11 @@ bench-core:
 	cd tests/knative/oracle && go test -run '^$$' -bench BenchmarkWindowAverage \
 		knative.dev/serving/pkg/autoscaler/aggregation
 
-# Reaction times on a real control plane, beside the HPA, and what a large cluster costs. About two
-# hours; PODSWELL_BENCH_RUNS=1 takes a third of one without PODSWELL_BENCH_SCENARIOS=size.
-bench-cluster: testbin
+# Reaction times on a real control plane, beside Knative's own autoscaler and the HPA, and what many
+# workloads cost. About three quarters of an hour, of which the first half are the reactions;
+# PODSWELL_BENCH_RUNS=1 takes a fifth of that half, and the word `size` chooses the other alone.
+bench-cluster:
+	tests/testbin.sh leash prometheus controlplane knative-autoscaler
 	cargo bench --bench cluster
 
 # What KEDA's calls and streams cost, beside the least that a server on its stubs can be. Wants a quiet

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds the Go programs that the tests run (see tests/controlplane, tests/knative/oracle, tests/queues and
+# Builds the Go programs that the tests run (see tests/controlplane, tests/knative, tests/queues and
 # tests/keda) into $PODSWELL_TEST_BIN, or target/testbin, and installs what else they need from Debian.
 #
 #   tests/testbin.sh [NAME...]      one or more of: leash knative-oracle queue-app prometheus faketime openssl browser
 #                                   rabbitmq nats controlplane keda-operator keda-adapter keda-crds
-#                                   keda-tests-2.21 keda-tests-2.16 (default: all)
+#                                   keda-tests-2.21 keda-tests-2.16 (default: all of these), and
+#                                   knative-autoscaler, which only `make bench-cluster` runs
 #
 # What is up to date is left alone: a stamp beside each program holds the hash of its sources and Go version.
 # The control plane takes about 15 CPU minutes with a cold Go build cache, KEDA about 20, both seconds
@@ -107,6 +108,7 @@ one() {
     ;;
   leash) build leash controlplane ./leash ;;
   knative-oracle) build knative-oracle knative/oracle . ;;
+  knative-autoscaler) build knative-autoscaler knative/autoscaler . ;;
   queue-app) build queue-app queues . ;;
   prometheus) install prometheus ;;
   rabbitmq) install rabbitmq-server ;;

@@ -24,6 +24,8 @@ pub(crate) struct NewDeployment {
     pub(crate) annotations: BTreeMap<String, String>,
     /// On its pods, as the node player's settings.
     pub(crate) pod_annotations: BTreeMap<String, String>,
+    /// On its pods, beside `app` with its name.
+    pub(crate) pod_labels: BTreeMap<String, String>,
     /// Container ports by name.
     pub(crate) ports: Vec<(String, u16)>,
 }
@@ -37,6 +39,7 @@ impl NewDeployment {
             replicas,
             annotations: BTreeMap::new(),
             pod_annotations: BTreeMap::new(),
+            pod_labels: BTreeMap::new(),
             ports: vec![("http".to_owned(), 8080), ("queue-metrics".to_owned(), 9090)],
         }
     }
@@ -53,6 +56,12 @@ impl NewDeployment {
         self
     }
 
+    /// With a label on its pods.
+    pub(crate) fn pod_label(mut self, key: &str, value: &str) -> Self {
+        self.pod_labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
     /// Managed by podswell, which reads each pod's page: ten requests in flight a pod, of which 70 % are
     /// aimed at, over a window of twelve seconds.
     pub(crate) fn managed(self) -> Self {
@@ -65,16 +74,17 @@ impl NewDeployment {
             )
     }
 
-    /// Makes it, and its namespace where that is missing.
-    pub(crate) async fn create(&self, client: &Client) -> Deployment {
-        ensure_namespace(client, &self.namespace).await;
+    /// The object itself.
+    pub(crate) fn object(&self) -> Deployment {
         let ports: Vec<_> = self
             .ports
             .iter()
             .map(|(name, port)| json!({ "name": name, "containerPort": port }))
             .collect();
         let labels = json!({ "app": self.name });
-        let deployment: Deployment = serde_json::from_value(json!({
+        let mut pod_labels = self.pod_labels.clone();
+        pod_labels.insert("app".to_owned(), self.name.clone());
+        serde_json::from_value(json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
             "metadata": { "name": self.name, "annotations": self.annotations, "labels": labels },
@@ -82,7 +92,7 @@ impl NewDeployment {
                 "replicas": self.replicas,
                 "selector": { "matchLabels": labels },
                 "template": {
-                    "metadata": { "labels": labels, "annotations": self.pod_annotations },
+                    "metadata": { "labels": pod_labels, "annotations": self.pod_annotations },
                     "spec": {
                         "terminationGracePeriodSeconds": 30,
                         "containers": [{ "name": "app", "image": "example.com/app:1", "ports": ports }],
@@ -90,11 +100,16 @@ impl NewDeployment {
                 },
             },
         }))
-        .expect("a valid Deployment");
+        .expect("a valid Deployment")
+    }
+
+    /// Makes it, and its namespace where that is missing.
+    pub(crate) async fn create(&self, client: &Client) -> Deployment {
+        ensure_namespace(client, &self.namespace).await;
         let parameters =
             PostParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
         Api::namespaced(client.clone(), &self.namespace)
-            .create(&parameters, &deployment)
+            .create(&parameters, &self.object())
             .await
             .unwrap_or_else(|error| panic!("create {}/{}: {error}", self.namespace, self.name))
     }

@@ -127,10 +127,11 @@ impl Load {
         }
     }
 
-    /// How many seconds each request took that was answered with 200 after `at`.
-    pub(crate) fn durations_since(&self, at: Instant) -> Vec<f64> {
+    /// How many seconds each request took that was answered with 200 after `from`, until `to`.
+    pub(crate) fn durations_between(&self, from: Instant, to: Instant) -> Vec<f64> {
         let durations = self.durations.lock();
-        durations.iter().filter(|(ended, _)| *ended > at).map(|(_, took)| *took).collect()
+        let wanted = durations.iter().filter(|(ended, _)| *ended > from && *ended <= to);
+        wanted.map(|(_, took)| *took).collect()
     }
 
     /// Ends the load at once, breaking off the requests in flight.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::watcher;
@@ -50,6 +51,8 @@ pub(crate) struct NodeOptions {
     pub(crate) app_port: u16,
     /// Port of the queue-proxy (protobuf `/metrics`).
     pub(crate) stat_port: u16,
+    /// Whether pods serve at all; the test itself may answer at their addresses.
+    pub(crate) own_sockets: bool,
 }
 
 impl Default for NodeOptions {
@@ -60,6 +63,7 @@ impl Default for NodeOptions {
             concurrency_limit: None,
             app_port: 8080,
             stat_port: 9090,
+            own_sockets: true,
         }
     }
 }
@@ -210,6 +214,7 @@ struct Settings {
     never_ready: bool,
     app_port: u16,
     stat_port: u16,
+    own_sockets: bool,
 }
 
 impl Settings {
@@ -227,6 +232,7 @@ impl Settings {
             never_ready: pod.annotations().get(NEVER_READY).is_some_and(|text| text == "true"),
             app_port: options.app_port,
             stat_port: options.stat_port,
+            own_sockets: options.own_sockets,
         }
     }
 }
@@ -255,10 +261,7 @@ impl Life {
         let name = self.pod.name_any();
         let app = App::new(&name, self.settings.concurrency_limit);
         let ip = self.shared.addresses.next();
-        let serving = Arc::clone(&app)
-            .serve(ip, self.settings.app_port, self.settings.stat_port)
-            .await
-            .unwrap_or_else(|error| panic!("serve pod {name} at {ip}: {error}"));
+        let serving = self.listen(&app, ip).await;
         let running = RunningPod {
             namespace: self.pod.namespace().unwrap_or_default(),
             deployment: deployment_of(&self.pod),
@@ -293,6 +296,17 @@ impl Life {
             () = program => {}
             () = story => {}
         }
+    }
+
+    /// Opens the sockets of the program, which answers until the returned future is dropped.
+    async fn listen(&self, app: &Arc<App>, ip: Ipv4Addr) -> BoxFuture<'static, ()> {
+        let Settings { app_port, stat_port, own_sockets, .. } = self.settings;
+        if !own_sockets {
+            return std::future::pending().boxed();
+        }
+        let serving = Arc::clone(app).serve(ip, app_port, stat_port).await;
+        let name = self.pod.name_any();
+        serving.unwrap_or_else(|error| panic!("serve pod {name} at {ip}: {error}")).boxed()
     }
 
     /// Binds the pod to a node: only then does its deletion take time.

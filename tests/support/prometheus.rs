@@ -17,6 +17,8 @@ use super::wait::eventually;
 
 /// How long it may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// The least time between two versions of the list of targets.
+const BETWEEN_WRITES: Duration = Duration::from_millis(100);
 
 /// How it scrapes.
 #[derive(Debug, Clone)]
@@ -25,13 +27,20 @@ pub(crate) struct PrometheusOptions {
     pub(crate) scrape_interval: Duration,
     /// Port of the pods' text `/metrics`.
     pub(crate) port: u16,
+    /// The only namespace whose pods are scraped, if not all.
+    pub(crate) namespace: Option<String>,
     /// More of the configuration file, YAML at its top level, such as `rule_files:`.
     pub(crate) more_config: String,
 }
 
 impl Default for PrometheusOptions {
     fn default() -> Self {
-        Self { scrape_interval: Duration::from_secs(1), port: 8080, more_config: String::new() }
+        Self {
+            scrape_interval: Duration::from_secs(1),
+            port: 8080,
+            namespace: None,
+            more_config: String::new(),
+        }
     }
 }
 
@@ -60,12 +69,12 @@ impl Prometheus {
         let folder = folder.expect("make a folder");
         let [port] = free_ports();
         let targets = folder.path().join("targets.json");
-        write_targets(&targets, &table, options.port);
+        write_targets(&targets, &table, &options);
         let config = config(&options, &targets);
         std::fs::write(folder.path().join("prometheus.yml"), config).expect("write its config");
         let mut this = Self {
             process: start(folder.path(), port),
-            targets: tokio::spawn(follow(targets, table, options.port)),
+            targets: tokio::spawn(follow(targets, table, options)),
             client: HttpClient::new(),
             port,
             folder,
@@ -218,17 +227,21 @@ fn config(options: &PrometheusOptions, targets: &Path) -> String {
 }
 
 /// Rewrites the targets whenever the table has changed.
-async fn follow(path: PathBuf, table: PodTable, port: u16) {
+async fn follow(path: PathBuf, table: PodTable, options: PrometheusOptions) {
     let mut changes = table.changes();
     while changes.changed().await.is_ok() {
-        write_targets(&path, &table, port);
+        write_targets(&path, &table, &options);
+        // Hundreds of pods come at once: not a file for each of them.
+        tokio::time::sleep(BETWEEN_WRITES).await;
     }
 }
 
-fn write_targets(path: &Path, table: &PodTable, port: u16) {
+fn write_targets(path: &Path, table: &PodTable, options: &PrometheusOptions) {
+    let PrometheusOptions { port, namespace, .. } = options;
     let targets: Vec<_> = table
         .all()
         .into_iter()
+        .filter(|pod| namespace.as_ref().is_none_or(|wanted| *wanted == pod.namespace))
         .map(|pod| {
             json!({
                 "targets": [format!("{}:{port}", pod.ip)],

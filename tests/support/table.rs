@@ -23,11 +23,53 @@ pub(crate) struct RunningPod {
     pub(crate) app: Arc<App>,
 }
 
-/// All pods that run, by their unique id. Clones share one table.
+/// All pods that run. Clones share one table.
 #[derive(Debug, Clone)]
 pub(crate) struct PodTable {
-    pods: Arc<RwLock<BTreeMap<String, RunningPod>>>,
+    pods: Arc<RwLock<Pods>>,
     changes: Arc<watch::Sender<u64>>,
+}
+
+/// The pods by namespace, Deployment and unique id, so that thousands can be asked for theirs all the time.
+#[derive(Debug, Default)]
+struct Pods {
+    namespaces: BTreeMap<String, BTreeMap<String, BTreeMap<String, RunningPod>>>,
+    /// Namespace and Deployment by unique id.
+    places: BTreeMap<String, (String, String)>,
+}
+
+impl Pods {
+    fn of(&self, namespace: &str, deployment: &str) -> impl Iterator<Item = &RunningPod> {
+        let found = self.namespaces.get(namespace).and_then(|all| all.get(deployment));
+        found.into_iter().flat_map(BTreeMap::values)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &RunningPod> {
+        self.namespaces.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values)
+    }
+
+    fn by_uid(&mut self, uid: &str) -> Option<&mut RunningPod> {
+        let (namespace, deployment) = self.places.get(uid)?;
+        self.namespaces.get_mut(namespace)?.get_mut(deployment)?.get_mut(uid)
+    }
+
+    fn insert(&mut self, uid: &str, pod: RunningPod) {
+        let place = (pod.namespace.clone(), pod.deployment.clone());
+        let of_namespace = self.namespaces.entry(pod.namespace.clone()).or_default();
+        of_namespace.entry(pod.deployment.clone()).or_default().insert(uid.to_owned(), pod);
+        self.places.insert(uid.to_owned(), place);
+    }
+
+    fn remove(&mut self, uid: &str) {
+        let Some((namespace, deployment)) = self.places.remove(uid) else { return };
+        let Some(of_namespace) = self.namespaces.get_mut(&namespace) else { return };
+        if let Some(pods) = of_namespace.get_mut(&deployment) {
+            pods.remove(uid);
+            if pods.is_empty() {
+                of_namespace.remove(&deployment);
+            }
+        }
+    }
 }
 
 impl PodTable {
@@ -37,13 +79,7 @@ impl PodTable {
 
     /// All pods of a Deployment, in the order of their names.
     pub(crate) fn of(&self, namespace: &str, deployment: &str) -> Vec<RunningPod> {
-        let mut pods: Vec<_> = self
-            .pods
-            .read()
-            .values()
-            .filter(|pod| pod.namespace == namespace && pod.deployment == deployment)
-            .cloned()
-            .collect();
+        let mut pods: Vec<_> = self.pods.read().of(namespace, deployment).cloned().collect();
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         pods
     }
@@ -57,12 +93,22 @@ impl PodTable {
 
     /// All pods of all Deployments.
     pub(crate) fn all(&self) -> Vec<RunningPod> {
-        self.pods.read().values().cloned().collect()
+        self.pods.read().all().cloned().collect()
+    }
+
+    /// How many pods of each Deployment of a namespace take requests.
+    pub(crate) fn ready_by_deployment(&self, namespace: &str) -> BTreeMap<String, usize> {
+        let pods = self.pods.read();
+        let of_namespace = pods.namespaces.get(namespace).into_iter().flatten();
+        let ready = of_namespace.map(|(deployment, pods)| {
+            (deployment.clone(), pods.values().filter(|pod| pod.ready).count())
+        });
+        ready.collect()
     }
 
     /// Requests in flight at all pods of a Deployment, at this moment.
     pub(crate) fn in_flight(&self, namespace: &str, deployment: &str) -> u64 {
-        self.of(namespace, deployment).iter().map(|pod| pod.app.in_flight()).sum()
+        self.pods.read().of(namespace, deployment).map(|pod| pod.app.in_flight()).sum()
     }
 
     /// Tells of every change; its number has no meaning.
@@ -71,12 +117,12 @@ impl PodTable {
     }
 
     pub(super) fn insert(&self, uid: &str, pod: RunningPod) {
-        self.pods.write().insert(uid.to_owned(), pod);
+        self.pods.write().insert(uid, pod);
         self.changed();
     }
 
     pub(super) fn set_ready(&self, uid: &str, ready: bool) {
-        if let Some(pod) = self.pods.write().get_mut(uid) {
+        if let Some(pod) = self.pods.write().by_uid(uid) {
             pod.ready = ready;
         }
         self.changed();

@@ -1,7 +1,6 @@
 //! What a run shows: who wrote what when, and how many pods were missing meanwhile.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,23 +13,39 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::figures::Figures;
+use crate::peer::Peer;
 use crate::support::stat::float;
 use crate::support::table::PodTable;
 
-/// How often missing pods are counted.
+/// How often pods are counted.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What happened in a namespace.
 #[derive(Debug, Default)]
 struct Seen {
     /// Replicas of each Deployment, and when the API server stored them.
     changes: BTreeMap<String, Vec<(Instant, i32)>>,
     pods: u64,
+    looks: Vec<Look>,
+}
+
+/// The pods at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Instant,
+    /// Pods that were asked for until then since the load changed, times seconds.
+    pod_seconds: f64,
+    /// Ready pods that were missing, times seconds.
     unmet_pod_seconds: f64,
 }
 
-/// Notes what happens in a namespace until it is dropped.
+/// By namespace.
+type All = Arc<Mutex<BTreeMap<String, Seen>>>;
+
+/// Notes what happens to the workloads of a run until it is dropped.
 pub(crate) struct Recorder {
-    seen: Arc<Mutex<Seen>>,
+    all: All,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -40,147 +55,131 @@ impl Drop for Recorder {
     }
 }
 
-/// The figures of one run. Times are seconds since the load changed; `None`: not within the limit.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Figures {
-    pub(crate) first_raise: Option<f64>,
-    pub(crate) full_scale: Option<f64>,
-    pub(crate) last_write: Option<f64>,
-    pub(crate) unmet_pod_seconds: Option<f64>,
-    pub(crate) p99: Option<f64>,
-    pub(crate) pod_starts: Option<f64>,
-    pub(crate) writes: Option<f64>,
-}
-
 impl Recorder {
-    pub(crate) fn start(client: &Client, table: PodTable, namespace: &str, wanted: usize) -> Self {
-        let seen = Arc::<Mutex<Seen>>::default();
+    /// Notes what becomes of Deployments whose names begin with `prefix`, each of which should come to
+    /// have `wanted` ready pods.
+    pub(crate) fn start(
+        client: &Client,
+        table: PodTable,
+        peers: &[Peer],
+        prefix: &str,
+        wanted: usize,
+    ) -> Self {
+        let seen = peers.iter().map(|peer| (peer.namespace().to_owned(), Seen::default()));
+        let all: All = Arc::new(Mutex::new(seen.collect()));
         let tasks = vec![
-            tokio::spawn(watch_deployments(client.clone(), namespace.to_owned(), seen.clone())),
-            tokio::spawn(watch_pods(client.clone(), namespace.to_owned(), seen.clone())),
-            tokio::spawn(count_missing(table, namespace.to_owned(), wanted, seen.clone())),
+            tokio::spawn(watch_deployments(client.clone(), prefix.to_owned(), Arc::clone(&all))),
+            tokio::spawn(watch_pods(client.clone(), prefix.to_owned(), Arc::clone(&all))),
+            tokio::spawn(count_pods(table, prefix.to_owned(), wanted, Arc::clone(&all))),
         ];
-        Self { seen, tasks }
+        Self { all, tasks }
     }
 
-    /// What happened since `began`, where each of the Deployments should have `wanted` replicas; 90 % of
+    /// Forgets what was counted so far: the load changes now.
+    pub(crate) fn begin(&self) -> Instant {
+        for seen in self.all.lock().values_mut() {
+            seen.pods = 0;
+            seen.looks.clear();
+        }
+        Instant::now()
+    }
+
+    /// Pods that an autoscaler has asked for so far, times seconds.
+    pub(crate) fn pod_seconds(&self, peer: Peer) -> f64 {
+        let all = self.all.lock();
+        let last = all.get(peer.namespace()).and_then(|seen| seen.looks.last());
+        last.map_or(0.0, |look| look.pod_seconds)
+    }
+
+    /// When an autoscaler had asked for this many pod-seconds, and how many were unmet until then.
+    pub(crate) fn until_spent(&self, peer: Peer, pod_seconds: f64) -> Option<(Instant, f64)> {
+        let all = self.all.lock();
+        let looks = &all.get(peer.namespace())?.looks;
+        let found =
+            looks.iter().find(|look| look.pod_seconds >= pod_seconds).or_else(|| looks.last())?;
+        Some((found.at, found.unmet_pod_seconds))
+    }
+
+    /// What an autoscaler has done since `began`, whose Deployments should have `wanted` replicas; 90 % of
     /// it count as full, because the HPA leaves 10 % alone.
-    pub(crate) fn figures(&self, began: Instant, wanted: usize) -> Figures {
-        let seen = self.seen.lock();
+    pub(crate) fn figures(&self, peer: Peer, began: Instant, wanted: usize) -> Figures {
+        let all = self.all.lock();
+        let Some(seen) = all.get(peer.namespace()) else { return Figures::default() };
         let full = i32::try_from((wanted * 9).div_ceil(10)).unwrap_or(i32::MAX);
         let of_all = seen.changes.values();
         let since = |at: &Instant| at.saturating_duration_since(began).as_secs_f64();
         let after = |change: &&(Instant, i32)| change.0 > began;
         let raises = of_all.clone().flat_map(|changes| changes.iter().filter(after));
-        let first = raises.clone().map(|(at, _)| since(at)).min_by(f64::total_cmp);
-        let last = raises.clone().map(|(at, _)| since(at)).max_by(f64::total_cmp);
         let mut times = of_all.map(|changes| {
             let found = changes.iter().find(|(at, number)| *at > began && *number >= full);
             found.map(|(at, _)| since(at))
         });
-        let full_scale = times.try_fold(0.0_f64, |most, at| at.map(|at| most.max(at)));
         Figures {
-            first_raise: first,
-            full_scale,
-            last_write: last,
-            unmet_pod_seconds: Some(seen.unmet_pod_seconds),
-            p99: None,
+            first_raise: raises.clone().map(|(at, _)| since(at)).min_by(f64::total_cmp),
+            full_scale: times.try_fold(0.0_f64, |most, at| at.map(|at| most.max(at))),
+            last_change: raises.clone().map(|(at, _)| since(at)).max_by(f64::total_cmp),
             pod_starts: Some(float(seen.pods)),
-            writes: Some(float(u64::try_from(raises.count()).unwrap_or(u64::MAX))),
+            changes: Some(float(u64::try_from(raises.count()).unwrap_or(u64::MAX))),
+            ..Figures::default()
         }
-    }
-
-    /// Forgets what was counted so far: the load changes now.
-    pub(crate) fn begin(&self) -> Instant {
-        let mut seen = self.seen.lock();
-        (seen.pods, seen.unmet_pod_seconds) = (0, 0.0);
-        Instant::now()
     }
 }
 
-async fn watch_deployments(client: Client, namespace: String, seen: Arc<Mutex<Seen>>) {
-    let api: Api<Deployment> = Api::namespaced(client, &namespace);
+async fn watch_deployments(client: Client, prefix: String, all: All) {
+    let api: Api<Deployment> = Api::all(client);
     let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
     while let Some(event) = events.next().await {
         let Ok(Event::Apply(object) | Event::InitApply(object)) = event else { continue };
         let replicas = object.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let mut seen = seen.lock();
-        let changes = seen.changes.entry(object.name_any()).or_default();
+        let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+        let mut all = all.lock();
+        let Some(seen) = all.get_mut(&namespace).filter(|_| name.starts_with(&prefix)) else {
+            continue;
+        };
+        let changes = seen.changes.entry(name).or_default();
         if changes.last().is_none_or(|(_, last)| *last != replicas) {
             changes.push((Instant::now(), replicas));
         }
     }
 }
 
-async fn watch_pods(client: Client, namespace: String, seen: Arc<Mutex<Seen>>) {
-    let api: Api<Pod> = Api::namespaced(client, &namespace);
+async fn watch_pods(client: Client, prefix: String, all: All) {
+    let api: Api<Pod> = Api::all(client);
     let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
     while let Some(event) = events.next().await {
         // A new pod is on no node yet.
         if let Ok(Event::Apply(pod)) = event
-            && pod.spec.is_some_and(|spec| spec.node_name.is_none())
+            && pod.name_any().starts_with(&prefix)
+            && pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none())
+            && let Some(seen) = all.lock().get_mut(&pod.namespace().unwrap_or_default())
         {
-            seen.lock().pods += 1;
+            seen.pods += 1;
         }
     }
 }
 
-async fn count_missing(table: PodTable, namespace: String, wanted: usize, seen: Arc<Mutex<Seen>>) {
+async fn count_pods(table: PodTable, prefix: String, wanted: usize, all: All) {
     let mut last = Instant::now();
     loop {
         tokio::time::sleep(LOOK).await;
-        let mut ready: BTreeMap<String, usize> = BTreeMap::new();
-        let of_run = table.all().into_iter().filter(|pod| pod.namespace == namespace);
-        for pod in of_run {
-            *ready.entry(pod.deployment).or_default() += usize::from(pod.ready);
+        let at = Instant::now();
+        let span = at.duration_since(std::mem::replace(&mut last, at)).as_secs_f64();
+        let number = |of: usize| float(u64::try_from(of).unwrap_or(u64::MAX));
+        for (namespace, seen) in all.lock().iter_mut() {
+            let ready = table.ready_by_deployment(namespace);
+            let of_run = ready.iter().filter(|(name, _)| name.starts_with(&prefix));
+            let missing = of_run.map(|(_, ready)| wanted.saturating_sub(*ready)).sum();
+            let asked = seen.changes.values().filter_map(|changes| changes.last());
+            let asked: f64 = asked.map(|(_, replicas)| f64::from(*replicas)).sum();
+            let before = seen
+                .looks
+                .last()
+                .map_or((0.0, 0.0), |look| (look.pod_seconds, look.unmet_pod_seconds));
+            seen.looks.push(Look {
+                at,
+                pod_seconds: before.0 + asked * span,
+                unmet_pod_seconds: before.1 + number(missing) * span,
+            });
         }
-        let missing: usize = ready.values().map(|ready| wanted.saturating_sub(*ready)).sum();
-        let span = std::mem::replace(&mut last, Instant::now()).elapsed().as_secs_f64();
-        seen.lock().unmet_pod_seconds += float(u64::try_from(missing).unwrap_or(u64::MAX)) * span;
     }
-}
-
-impl Figures {
-    pub(crate) fn head() -> &'static str {
-        "| load | autoscaler | first raise, s | full scale, s | last write, s | unmet pod-seconds \
-         | request p99, s | pod starts | writes |\n|---|---|--:|--:|--:|--:|--:|--:|--:|"
-    }
-
-    fn all(&self) -> [Option<f64>; 7] {
-        [
-            self.first_raise,
-            self.full_scale,
-            self.last_write,
-            self.unmet_pod_seconds,
-            self.p99,
-            self.pod_starts,
-            self.writes,
-        ]
-    }
-}
-
-/// One row of the table, from all runs of one kind.
-pub(crate) fn row(scenario: &str, peer: &str, runs: &[Figures]) -> String {
-    let mut text = format!("| {scenario} | {peer} |");
-    for index in 0..7 {
-        let mut values: Vec<f64> =
-            runs.iter().filter_map(|run| run.all().into_iter().nth(index).flatten()).collect();
-        values.sort_by(f64::total_cmp);
-        let digits = usize::from(index < 5);
-        let show = |value: Option<&f64>| {
-            value.map_or_else(|| "–".to_owned(), |of| format!("{of:.digits$}"))
-        };
-        let middle = show(values.get(values.len() / 2));
-        let lost = runs.len() - values.len();
-        let range = if values.len() > 1 {
-            format!(" ({} to {})", show(values.first()), show(values.last()))
-        } else {
-            String::new()
-        };
-        let never =
-            if lost > 0 && !values.is_empty() { format!(", {lost} never") } else { String::new() };
-        // Writing to a String cannot fail.
-        let _ = write!(text, " {middle}{range}{never} |");
-    }
-    text
 }
