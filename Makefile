@@ -59,7 +59,7 @@ test-e2e: testbin
 
 # KEDA's own client, operator and metrics adapter against podswell.
 test-keda: testbin
-	cargo test --test keda -- --nocapture --test-threads=1
+	cargo test --test keda -- --nocapture --test-threads=2
 
 # Faults under load on a real control plane; order and moments come from a seed, which is printed.
 # PODSWELL_FAULT_SEED=N plays it again, PODSWELL_FAULTS=clock,rights only the runs of these names.

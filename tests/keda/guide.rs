@@ -43,6 +43,7 @@ pub(crate) fn blocks(heading: &str) -> Vec<Block> {
             (Some(_), Some(_)) => match open.take().expect("it is open") {
                 (language, _, text) if language == "sh" => blocks.push(Block::Shell(text)),
                 (language, _, text) if language == "yaml" => blocks.push(Block::Manifest(text)),
+                // A drawing, or a part of a manifest.
                 (language, ..) => assert!(language.is_empty(), "what is a fence of {language}?"),
             },
             (Some((_, indent, text)), None) => {

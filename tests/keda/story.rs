@@ -6,10 +6,12 @@
 //! `deploy/keda`, of which only names, addresses, targets and times are changed. All that is asserted is
 //! what the API server says.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
@@ -104,6 +106,11 @@ impl Stage {
         // 150 requests in flight of which a pod should carry 70.
         let load = self.gateway.in_flight("checkout", 150);
         checkout.settles(3).await;
+        let follower = self.deployment("checkout-cache", 1).await;
+        for block in guide::blocks("A HorizontalPodAutoscaler of your own") {
+            reader.follow(&block).await;
+        }
+        follower.settles(3).await;
         for block in guide::blocks("Only KEDA may ask") {
             reader.follow(&block).await;
             if is_rolled_out(&block) {
@@ -113,7 +120,7 @@ impl Stage {
                 processes = installed::start(&self.plane, self.addresses).await;
             }
         }
-        checkout.stays(3, CALM).await;
+        tokio::join!(checkout.stays(3, CALM), follower.stays(3, CALM));
         drop(load);
         processes
     }
@@ -134,11 +141,70 @@ impl Stage {
         target: &str,
         names: &Names,
     ) -> Workload<'_> {
-        let workload = self.deployment(name, 0).await;
         let scaled_object = fitted(template, name, target, &names.resolved(ADDRESS));
-        self.plane.apply(&scaled_object).await;
+        self.scaled(self.deployment(name, 0).await, &scaled_object).await
+    }
+
+    async fn scaled<'a>(&'a self, workload: Workload<'a>, scaled_object: &str) -> Workload<'a> {
+        self.plane.apply(scaled_object).await;
         workload.has_an_hpa().await;
         workload
+    }
+
+    /// One whose HPA gets the load itself, with the real target. Its annotation would ask for one pod.
+    async fn raw(&self) -> Workload<'_> {
+        let workload = self.deployment("raw", 0).await;
+        let target = Some("1000");
+        workload
+            .deployment
+            .annotate("autoscaling.knative.dev/target", target)
+            .await
+            .expect("annotate");
+        let text = fitted(CONCURRENCY, "raw", "10", &self.headless.resolved(ADDRESS));
+        let source = "        source: gateway\n";
+        let more = format!("{source}        deployment: raw\n        value: max\n");
+        self.scaled(workload, &replaced(&text, source, &more)).await
+    }
+
+    /// One that has three pods or none.
+    async fn idle(&self) -> Workload<'_> {
+        let text = fitted(CONCURRENCY, "idle", "10", &self.headless.resolved(ADDRESS));
+        let none = "minReplicaCount: 0";
+        let three = "minReplicaCount: 3\n  idleReplicaCount: 0";
+        self.scaled(self.deployment("idle", 0).await, &replaced(&text, none, three)).await
+    }
+
+    /// One that KEDA scales by a formula over what podswell wants and the load.
+    async fn formula(&self) -> Workload<'_> {
+        let trigger = |name: &str, value: &str| {
+            json!({
+                "type": "external-push",
+                "name": name,
+                "authenticationRef": { "name": "podswell", "kind": "ClusterTriggerAuthentication" },
+                "metadata": {
+                    "scalerAddress": self.headless.resolved(ADDRESS),
+                    "source": "gateway",
+                    "value": value,
+                    "target": "10",
+                    "target-utilization-percentage": "100",
+                    "window": "10s",
+                },
+            })
+        };
+        let modifiers = json!({ "formula": "kpa + load / 10", "target": "1" });
+        let object = json!({
+            "apiVersion": "keda.sh/v1alpha1",
+            "kind": "ScaledObject",
+            "metadata": { "name": "formula", "namespace": NAMESPACE },
+            "spec": {
+                "scaleTargetRef": { "name": "formula" },
+                "pollingInterval": 2,
+                "cooldownPeriod": 5,
+                "advanced": { "scalingModifiers": modifiers },
+                "triggers": [trigger("kpa", "desired"), trigger("load", "stable")],
+            },
+        });
+        self.scaled(self.deployment("formula", 0).await, &object.to_string()).await
     }
 }
 
@@ -176,6 +242,11 @@ fn fitted(template: &str, name: &str, target: &str, address: &str) -> String {
     let text = lines.collect::<Vec<_>>().join("\n");
     assert_eq!(changed, 6, "the template's shape: {text}");
     text
+}
+
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "no {from:?} in {text}");
+    text.replace(from, to)
 }
 
 /// What an administrator would write: where the load is read, and here a short way to zero.
@@ -275,6 +346,21 @@ impl Workload<'_> {
         )
     }
 
+    /// Notes all replicas that the API server tells of, from now on.
+    fn watch_all(&self) -> Arc<Mutex<BTreeSet<i32>>> {
+        let (all, deployment) = (Arc::new(Mutex::default()), self.deployment.clone());
+        let noted: Weak<Mutex<BTreeSet<i32>>> = Arc::downgrade(&all);
+        tokio::spawn(async move {
+            while let Some(noted) = noted.upgrade() {
+                if let Ok(replicas) = deployment.replicas().await {
+                    noted.lock().insert(replicas);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        all
+    }
+
     /// Nobody but KEDA and the HPA controller ever wrote its scale.
     async fn was_never_written_by_podswell(&self) {
         let deployment = self.deployment.get().await.expect("read a Deployment");
@@ -310,6 +396,7 @@ async fn keda_scales_with_podswell_s_numbers() {
     let web = stage.workload(CONCURRENCY, "web", "10", &stage.headless).await;
     let api = stage.workload(RATE, "api", "10", &stage.ordinary).await;
     let worker = stage.workload(EVENTS, "worker", "10", &stage.headless).await;
+    let (raw, idle, formula) = tokio::join!(stage.raw(), stage.idle(), stage.formula());
     tokio::join!(
         from_zero_and_back(&stage, &web, &mut processes),
         async {
@@ -325,10 +412,30 @@ async fn keda_scales_with_podswell_s_numbers() {
             drop(stream);
             worker.reaches(0).await;
         },
+        loaded(&raw, 34, 4),
+        loaded(&formula, 20, 4),
+        three_or_none(&idle),
     );
-    for workload in [&web, &api, &worker] {
+    for workload in [&web, &api, &worker, &raw, &idle, &formula] {
         workload.was_never_written_by_podswell().await;
     }
+}
+
+/// Requests in flight come, make replicas, and go again.
+async fn loaded(workload: &Workload<'_>, in_flight: usize, replicas: i32) {
+    let load = workload.stage.gateway.in_flight(&workload.name, in_flight);
+    workload.settles(replicas).await;
+    drop(load);
+    workload.reaches(0).await;
+}
+
+async fn three_or_none(idle: &Workload<'_>) {
+    let seen = idle.watch_all();
+    let request = idle.stage.gateway.request(&idle.name);
+    timeout(LIMIT, request).await.expect("the first request is answered");
+    idle.reaches(3).await;
+    idle.reaches(0).await;
+    assert_eq!(*seen.lock(), BTreeSet::from([0, 3]));
 }
 
 async fn from_zero_and_back(stage: &Stage, web: &Workload<'_>, processes: &mut [Podswell; 2]) {
@@ -340,10 +447,10 @@ async fn from_zero_and_back(stage: &Stage, web: &Workload<'_>, processes: &mut [
     // One pod more is less than the HPA's usual tolerance of a tenth.
     let more = stage.gateway.in_flight("web", 10);
     web.settles(12).await;
-    let fewest = web.deployment.watch_the_fewest();
+    let seen = web.watch_all();
     restarted(web, processes).await;
-    assert_eq!(fewest.load(Ordering::Relaxed), 12, "nothing was ever lowered");
-    drop(fewest);
+    assert_eq!(*seen.lock(), BTreeSet::from([12]), "nothing was ever lowered");
+    drop(seen);
     assert_eq!((load.len(), more.len()), (105, 10), "every sender lives");
     drop(load);
     web.settles(1).await;
