@@ -416,7 +416,12 @@ async fn keda_scales_with_podswell_s_numbers() {
             worker.reaches(0).await;
         },
         loaded(&raw, 34, 4),
-        loaded(&formula, 20, 4),
+        async {
+            // Its HPA has the usual behaviour, which lowers nothing for five minutes.
+            let load = stage.gateway.in_flight("formula", 20);
+            formula.settles(4).await;
+            drop(load);
+        },
         three_or_none(&idle),
     );
     for workload in [&web, &api, &worker, &raw, &idle, &formula] {
