@@ -13,11 +13,13 @@
 mod harness;
 mod kubernetes;
 mod leadership;
+mod measures;
 mod namespaces;
 mod queues;
 mod rivals;
 mod scaling;
 mod sources;
+mod tenants;
 mod tools;
 
 #[expect(dead_code, reason = "a library: not every test uses all of it")]
