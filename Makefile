@@ -96,13 +96,12 @@ bench-cluster:
 	tests/testbin.sh leash prometheus controlplane knative-autoscaler
 	cargo bench --bench cluster
 
-# What KEDA's calls and streams cost, beside the least that a server on its stubs can be. Wants a quiet
-# machine with at least two cores: the servers have the first one.
+# What KEDA's calls and streams cost, beside the least that a server on its stubs can be. About four
+# minutes; wants a quiet machine with at least two cores: the servers have the first one.
+# PODSWELL_BENCH_KEDA=Calls (or Streams) takes one part.
 bench-keda:
 	tests/testbin.sh leash controlplane keda-crds keda-tests-2.16 keda-tests-2.21
-	cargo build --release
-	KEDA_MEASURE=1 PODSWELL=$(CURDIR)/target/release/podswell \
-		cargo test --test keda -- --ignored --nocapture measure
+	cargo bench --bench keda
 
 # Rewrites the generated pages and manifests.
 docs:

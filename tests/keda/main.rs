@@ -19,6 +19,7 @@ mod guide;
 mod installed;
 mod names;
 mod operator;
+mod programs;
 mod service;
 mod story;
 
