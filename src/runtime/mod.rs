@@ -530,9 +530,8 @@ fn start_servers(
         loopback: settings.admin_listen.is_loopback(),
     };
     let peers = Peers::new(core.role.clone());
-    let asks = listeners.peers.is_some().then(|| peers.clone());
     let public = admin::public_routes(readers.clone());
-    let private = admin::admin_routes_among(readers.clone(), access, more, asks);
+    let private = admin::admin_routes_among(readers.clone(), access, more, Some(peers.clone()));
     let mut group = Group::new();
     group.spawn(http::serve(listeners.public, public, group.stop.clone()));
     group.spawn(http::serve(listeners.admin, private, group.stop.clone()));

@@ -88,7 +88,8 @@ pub fn admin_routes(readers: Readers, access: Access, demo: Option<Router>) -> R
     admin_routes_among(readers, access, demo, None)
 }
 
-/// As [`admin_routes`]; with `peers`, the targets are answered by whoever holds the lease.
+/// As [`admin_routes`]; with `peers`, the targets are answered by whoever holds the lease, or not at all
+/// where that process does not say where it answers.
 pub fn admin_routes_among(
     readers: Readers,
     access: Access,
@@ -134,7 +135,7 @@ async fn ask_holder(
     request: Request,
     next: Next,
 ) -> Response {
-    if peers.role.is_last_holder() {
+    if peers.role.is_last_holder() || !is_held_elsewhere(&readers) {
         return next.run(request).await;
     }
     let missing = readers.health.missing();
@@ -147,6 +148,13 @@ async fn ask_holder(
         Ok(answer) => answer,
         Err(why) => ApiError::Unavailable(why.to_string()).into_response(),
     }
+}
+
+/// Whether another process is known to hold the lease. Where nobody holds it, nobody scales, and what this
+/// process sees is better than nothing.
+fn is_held_elsewhere(readers: &Readers) -> bool {
+    let lease = readers.health.lease();
+    lease.is_some_and(|lease| lease.holder.is_some_and(|holder| holder != lease.identity))
 }
 
 async fn only_as_holder(

@@ -39,7 +39,7 @@ use crate::runtime::status_board::StatusBoard;
 use crate::runtime::trigger_desk::TriggerDesk;
 
 use counters::Counters;
-pub use service::Scaler;
+pub use service::{DECISION, FORWARDED, Scaler};
 
 /// The messages and the service as they are on the wire; `proto/externalscaler.proto` explains them.
 #[expect(

@@ -31,7 +31,7 @@ const KEEP_ALIVE: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoHolder {
     /// No process is known to hold the lease, or it does not say where it answers.
-    #[error("no holder of the lease is known that answers")]
+    #[error("no holder of the lease is known that answers (--peer-listen)")]
     Unknown,
     /// It did not answer in time.
     #[error("the holder of the lease does not answer")]

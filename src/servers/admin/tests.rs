@@ -14,7 +14,7 @@ use crate::core::problem::{Problem, ProblemCode};
 use crate::core::spec::ScalingMetric;
 use crate::core::target::PodCounts;
 use crate::runtime::clock::SystemClock;
-use crate::runtime::health::WatchReport;
+use crate::runtime::health::{LeaseReport, WatchReport};
 use crate::sources::counters::SourceMetrics;
 
 fn readers() -> Readers {
@@ -99,6 +99,28 @@ async fn probes_tell_alive_from_ready() {
     assert_eq!(call(routes.clone(), "GET /readyz", &[], "").await, (200, "ready\n".into()));
     readers.health.beat(Timestamp::from_second(0).unwrap());
     assert_eq!(call(routes, "GET /livez", &[], "").await.0, 503);
+}
+
+#[tokio::test]
+async fn who_stands_by_does_not_speak_for_a_holder_that_cannot_be_asked() {
+    let readers = readers();
+    put_up(&readers, "web");
+    let peers = Peers::new(RoleBoard::new(Box::new(|| false)));
+    let access = Access { token_file: None, loopback: true };
+    let routes = admin_routes_among(readers.clone(), access, None, Some(peers));
+    for (holder, expected) in [(None, 200), (Some("own_1"), 200), (Some("other_2"), 503)] {
+        readers.health.set_lease(LeaseReport {
+            identity: "own_1".into(),
+            holder: holder.map(Into::into),
+            transitions: Some(3),
+            fault: None,
+        });
+        for path in ["/v1/targets", "/v1/targets/shop/web", "/v1/targets/shop/web/explain"] {
+            let (status, body) = call(routes.clone(), &format!("GET {path}"), &[], "").await;
+            assert_eq!(status, expected, "{path}: {body}");
+        }
+        assert_eq!(call(routes.clone(), "GET /v1/status", &[], "").await.0, 200);
+    }
 }
 
 #[tokio::test]

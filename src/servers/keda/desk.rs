@@ -96,6 +96,18 @@ impl Desk {
         Some(asked)
     }
 
+    /// Sees to it that a trigger that another process is asked for has a decider here as well, should this
+    /// process have to take over: the ScaledObject alone does not show it where its values come from the
+    /// environment of a container, which only KEDA reads.
+    pub(super) fn keep_warm(self: &Arc<Self>, object: &ScaledObjectRef) {
+        if self.known(object).is_some() {
+            return;
+        }
+        let (desk, object) = (self.clone(), object.clone());
+        // What is wrong with it is said by who answers.
+        tokio::spawn(async move { desk.find(&object).await.is_ok() });
+    }
+
     /// The decider of a trigger; it is made if there is none.
     ///
     /// # Errors

@@ -126,6 +126,7 @@ impl<M: Send + 'static> Relay<M> {
         let opened = match &self.peers {
             _ if here => (kind.here)(self.desk.clone(), object).await,
             Some(peers) => {
+                self.desk.keep_warm(&object);
                 let opening = (kind.there)(peers.clone(), object);
                 match tokio::time::timeout(LIMIT, opening).await {
                     Ok(opened) => opened.map_err(passing),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use super::Context;
@@ -16,6 +17,14 @@ use super::wire::{
 use crate::core::decision::TargetStatus;
 use crate::core::text::shown;
 use crate::servers::peers::{LIMIT, NoHolder, Peers};
+
+/// The metadata of an answer that tells which decision it comes from: `epoch=E sequence=S age-ms=A`. `E`
+/// counts how often the lease changed hands, `S` is when it was decided (milliseconds by the holder's
+/// clock; it grows within an epoch), `A` how long ago that was when the holder answered.
+pub const DECISION: &str = "podswell-decision";
+
+/// The metadata of an answer that another process gave.
+pub const FORWARDED: &str = "podswell-forwarded";
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +55,21 @@ impl Scaler {
         self.peers.as_ref().map(Some).ok_or_else(|| NoHolder::Unknown.into())
     }
 
+    /// An answer with the decision that it comes from.
+    fn stamped<T>(&self, message: T, status: &TargetStatus) -> Response<T> {
+        let mut response = Response::new(message);
+        let context = &self.desk.context;
+        let stamp = status.decision.as_deref().map(|decision| {
+            let age_ms = context.clock.now().duration_since(decision.at).as_millis().max(0);
+            let (epoch, sequence) = (context.role.epoch(), decision.at.as_millisecond());
+            format!("epoch={epoch} sequence={sequence} age-ms={age_ms}")
+        });
+        if let Some(stamp) = stamp.and_then(|stamp| stamp.parse().ok()) {
+            response.metadata_mut().insert(DECISION, stamp);
+        }
+        response
+    }
+
     /// Forgets triggers that nobody asks for any more; runs until the drain begins.
     pub async fn sweep(self) {
         self.desk.sweep().await;
@@ -65,14 +89,24 @@ struct Found {
     status: Arc<TargetStatus>,
 }
 
-/// The holder's answer, if it comes in time.
+/// The holder's answer, if it comes in time, and from a holder that is none of the past.
 async fn asked_for<T>(
+    peers: &Peers,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<Response<T>, Status> {
-    match tokio::time::timeout(LIMIT, call).await {
-        Ok(answer) => answer.map_err(relay::passing),
-        Err(_elapsed) => Err(NoHolder::Silent.into()),
+    let answer = tokio::time::timeout(LIMIT, call).await;
+    let mut answer = answer.map_err(|_elapsed| NoHolder::Silent)?.map_err(relay::passing)?;
+    let stamp = answer.metadata().get(DECISION).and_then(|stamp| stamp.to_str().ok());
+    if stamp.and_then(epoch_of).is_some_and(|epoch| epoch < peers.role.epoch()) {
+        return Err(NoHolder::Unknown.into());
     }
+    answer.metadata_mut().insert(FORWARDED, MetadataValue::from_static("true"));
+    Ok(answer)
+}
+
+/// The epoch of a stamp.
+fn epoch_of(stamp: &str) -> Option<i32> {
+    stamp.strip_prefix("epoch=")?.split(' ').next()?.parse().ok()
 }
 
 fn unavailable(asked: &Asked, why: NoAnswer) -> Status {
@@ -89,13 +123,14 @@ impl ExternalScaler for Scaler {
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<IsActiveResponse>, Status> {
         if let Some(peers) = self.elsewhere()? {
+            self.desk.keep_warm(request.get_ref());
             let request = peers.request(request.into_inner())?;
-            return asked_for(async { peers.scaler()?.is_active(request).await }).await;
+            return asked_for(peers, async { peers.scaler()?.is_active(request).await }).await;
         }
         let Found { asked, status } = self.status(request.get_ref()).await?;
         let result = answer::is_active(&status, self.desk.context.clock.now())
             .map_err(|why| unavailable(&asked, why))?;
-        Ok(Response::new(IsActiveResponse { result }))
+        Ok(self.stamped(IsActiveResponse { result }, &status))
     }
 
     async fn stream_is_active(
@@ -112,11 +147,13 @@ impl ExternalScaler for Scaler {
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
         if let Some(peers) = self.elsewhere()? {
+            self.desk.keep_warm(request.get_ref());
             let request = peers.request(request.into_inner())?;
-            return asked_for(async { peers.scaler()?.get_metric_spec(request).await }).await;
+            return asked_for(peers, async { peers.scaler()?.get_metric_spec(request).await })
+                .await;
         }
         let Found { asked, status } = self.status(request.get_ref()).await?;
-        Ok(Response::new(specs(&asked, &status)))
+        Ok(self.stamped(specs(&asked, &status), &status))
     }
 
     async fn get_metrics(
@@ -124,8 +161,11 @@ impl ExternalScaler for Scaler {
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
         if let Some(peers) = self.elsewhere()? {
+            if let Some(object) = &request.get_ref().scaled_object_ref {
+                self.desk.keep_warm(object);
+            }
             let request = peers.request(request.into_inner())?;
-            return asked_for(async { peers.scaler()?.get_metrics(request).await }).await;
+            return asked_for(peers, async { peers.scaler()?.get_metrics(request).await }).await;
         }
         let request = request.get_ref();
         let Some(object) = &request.scaled_object_ref else {
@@ -141,7 +181,7 @@ impl ExternalScaler for Scaler {
         }
         let value = answer::metric_value(&status, asked.value, self.desk.context.clock.now())
             .map_err(|why| unavailable(&asked, why))?;
-        Ok(Response::new(GetMetricsResponse { metric_values: vec![value] }))
+        Ok(self.stamped(GetMetricsResponse { metric_values: vec![value] }, &status))
     }
 
     async fn stream_metric_spec(
@@ -171,6 +211,13 @@ fn without_index(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_epoch_is_read_from_a_stamp() {
+        assert_eq!(epoch_of("epoch=3 sequence=1763856000123 age-ms=12"), Some(3));
+        assert_eq!(epoch_of("epoch=x sequence=1"), None);
+        assert_eq!(epoch_of(""), None);
+    }
 
     #[test]
     fn the_index_is_taken_off_a_name() {
