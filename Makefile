@@ -1,7 +1,7 @@
 # The stages of the build. Every stage of `make test` also runs alone.
 TEST_STAGES := testbin test-core test-conformance test-tidy test-sim test-e2e test-keda test-faults test-page test-demo
 
-.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) swarm bench bench-core bench-cluster bench-keda docs snap
+.PHONY: test demo check fmt walls lint deny $(TEST_STAGES) swarm bench bench-core bench-cluster bench-keda record-hpa docs snap
 
 # All tests. Installs and builds what is missing on the way.
 test:
@@ -102,6 +102,12 @@ bench-cluster:
 bench-keda:
 	tests/testbin.sh leash controlplane keda-crds keda-tests-2.16 keda-tests-2.21
 	cargo bench --bench keda
+
+# Records anew what the real kube-controller-manager's HPA does, in seven minutes; the simulator's HPA is
+# held against it.
+record-hpa:
+	tests/testbin.sh leash controlplane
+	cargo test --test e2e -- --ignored --nocapture record_the_hpa_controller
 
 # Rewrites the generated pages and manifests.
 docs:

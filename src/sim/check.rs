@@ -91,7 +91,9 @@ struct Watched {
     last_tick: Option<Timestamp>,
     steady: Option<(Timestamp, f64)>,
     value: f64,
-    wrote: bool,
+    /// Replicas that were asked for and not seen yet.
+    asked: Vec<i32>,
+    ready: i32,
 }
 
 /// Watches an engine.
@@ -124,8 +126,13 @@ impl Checker {
                 self.targets.remove(target);
             }
             Event::ReplicasObserved { target, replicas, .. } => self.observed(target, *replicas),
-            Event::PodsObserved { target, .. }
-            | Event::SourceFailed { target, .. }
+            Event::PodsObserved { target, pods } => {
+                self.unsettle(target);
+                if let Some(watched) = self.targets.get_mut(target) {
+                    watched.ready = pods.ready;
+                }
+            }
+            Event::SourceFailed { target, .. }
             | Event::ForeignWrite { target, .. }
             | Event::RivalsObserved { target, .. } => self.unsettle(target),
             Event::Sampled { samples } => {
@@ -133,10 +140,8 @@ impl Checker {
                     self.sampled(now, sample);
                 }
             }
-            Event::ScaleWritten { target, outcome, .. } => {
-                if *outcome != WriteOutcome::Written {
-                    self.unsettle(target);
-                }
+            Event::ScaleWritten { target, replicas, outcome } => {
+                self.written(target, *replicas, outcome);
             }
             Event::LeadershipChanged { leader } => {
                 self.leader = *leader;
@@ -158,7 +163,8 @@ impl Checker {
             last_tick: None,
             steady: None,
             value: 0.0,
-            wrote: false,
+            asked: Vec::new(),
+            ready: 0,
         });
         watched.config = config.clone();
         watched.steady = None;
@@ -169,12 +175,27 @@ impl Checker {
 
     fn observed(&mut self, target: &TargetId, replicas: i32) {
         let Some(watched) = self.targets.get_mut(target) else { return };
-        let own = std::mem::take(&mut watched.wrote);
-        if watched.replicas != Some(replicas) && !own {
+        let own = watched.asked.iter().position(|asked| *asked == replicas);
+        if let Some(own) = own {
+            // What was asked for before that was never stored.
+            watched.asked.drain(..=own);
+        } else if watched.replicas != Some(replicas) {
             watched.most = watched.most.max(replicas);
             watched.steady = None;
         }
         watched.replicas = Some(replicas);
+    }
+
+    fn written(&mut self, target: &TargetId, replicas: i32, outcome: &WriteOutcome) {
+        if *outcome == WriteOutcome::Written {
+            return;
+        }
+        self.unsettle(target);
+        if *outcome != WriteOutcome::Unknown
+            && let Some(watched) = self.targets.get_mut(target)
+        {
+            watched.asked.retain(|asked| *asked != replicas);
+        }
     }
 
     fn unsettle(&mut self, target: &TargetId) {
@@ -254,7 +275,9 @@ impl Checker {
             broken.extend(watched.check_bounds(*replicas).map(|what| (Promise::P2, what)));
             broken.extend(watched.check_knowledge(now, *from, *replicas).map(|w| (Promise::P1, w)));
             broken.extend(watched.check_steady(now, *from, *replicas).map(|w| (Promise::P4, w)));
-            watched.wrote = true;
+            if !watched.asked.contains(replicas) {
+                watched.asked.push(*replicas);
+            }
         }
         for (promise, what) in broken {
             self.report(promise, now, target, what);
@@ -273,6 +296,7 @@ impl Checker {
             watched.last_tick = None;
             watched.steady = None;
             watched.replicas = None;
+            watched.asked.clear();
         }
     }
 
@@ -391,8 +415,12 @@ impl Watched {
     }
 
     fn check_steady(&self, now: Timestamp, from: i32, replicas: i32) -> Option<String> {
+        let config = &self.config;
         let steady = self.steady_for(now).filter(|steady| *steady > self.settling())?;
-        if !self.averages_truly() {
+        // To Knative every second without a sample is a zero at once.
+        let silent = config.semantics == Semantics::Knative
+            && self.newest.is_some_and(|newest| second_of(now) - second_of(newest) > 1);
+        if silent || !self.averages_truly() {
             return None;
         }
         Some(format!("{from} → {replicas} after {} s of constant load", steady.as_secs()))
@@ -417,6 +445,8 @@ impl Watched {
         };
         let (low, high) = (wanted(self.value * 0.999_999), wanted(self.value * 1.000_001));
         let replicas = self.replicas.unwrap_or(0);
+        // While the pods that there is room for cannot carry it, panic goes on and nothing falls.
+        let high = if self.ready < low { high.max(replicas) } else { high };
         (!(low..=high).contains(&replicas)).then(|| {
             format!(
                 "ends with {replicas} replicas, its constant load {} asks for {high}",

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 
 use super::number::{Micros, real, seconds};
 
+/// Less of a request than this is none: what decays would never be gone.
+const NOTHING: f64 = 1e-9;
+
 /// A stream of requests in front of and inside the pods.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fluid {
@@ -58,6 +61,9 @@ impl Fluid {
             left -= used;
             flow.area += area;
             flow.finished += served / mean_s;
+        }
+        if self.inside < NOTHING {
+            self.inside = 0.0;
         }
         let mut queued = (self.inside - slots).max(0.0);
         if queued > limit {

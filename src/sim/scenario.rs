@@ -1,6 +1,7 @@
 //! What a scenario file may say. Every key is described here; `simulations/scenario.schema.json` is made
 //! from this file.
 
+mod behavior;
 mod fault;
 mod load;
 mod policy;
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use behavior::{Behavior, Counts, ScalingPolicy, SelectPolicy, Tolerance, Whole};
+pub use behavior::{Direction as BehaviorDirection, Rules as BehaviorRules};
 pub use fault::{Answer, During, Fault, Lie};
 pub use load::{Part, Point, Recorded, Unit};
 pub use policy::{

@@ -98,8 +98,7 @@ fn run_policy(plan: &Plan, autoscaler: &Autoscaler) -> Result<Outcome, String> {
         }
         Autoscaler::Hpa(options) => {
             let phases: Vec<f64> = phases(plan, "hpa");
-            let policy =
-                HpaPolicy::new(options.clone(), plan.config.spec.target, limits(plan), &phases);
+            let policy = HpaPolicy::new(options, plan.config.spec.target, limits(plan), &phases);
             (Box::new(policy), source)
         }
         Autoscaler::Keda(options) => {

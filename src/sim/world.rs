@@ -237,9 +237,8 @@ impl<'a> World<'a> {
         match fault {
             Fault::LeaderLost(_) => {
                 self.leader = !begins;
-                if self.alive {
-                    self.policy.tell(self.now, Fact::Leader(self.leader));
-                }
+                // A process that is dead now still finds the lease as it is when it comes back.
+                self.policy.tell(self.now, Fact::Leader(self.leader));
             }
             Fault::Restart(_) if begins => {
                 self.alive = false;

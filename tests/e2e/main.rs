@@ -11,6 +11,7 @@
 )]
 
 mod harness;
+mod hpa_recording;
 mod kubernetes;
 mod leadership;
 mod measures;

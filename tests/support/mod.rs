@@ -7,6 +7,7 @@
 //! - [`load`]: keeps requests in flight at the pods of a Deployment.
 //! - [`prometheus`]: Debian's Prometheus, scraping those pods.
 //! - [`proxy`]: troubles on the way to an API server or any other HTTP server.
+//! - [`external`]: `external.metrics.k8s.io` with one number a Deployment.
 //! - [`deployment`]: Deployments and their scale in one line.
 //! - [`wait`]: waits for a state, or sees to it that it stays.
 //!
@@ -19,6 +20,7 @@ pub(crate) mod certificates;
 pub(crate) mod clock;
 pub(crate) mod controlplane;
 pub(crate) mod deployment;
+pub(crate) mod external;
 pub(crate) mod http;
 pub(crate) mod kubeconfig;
 pub(crate) mod load;

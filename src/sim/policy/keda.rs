@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::super::number::{Micros, micros, micros_of};
 use super::super::scenario::KedaOptions;
-use super::hpa::{Known, Limits, site_of};
+use super::hpa::{Known, Limits, Rules, rules, site_of};
 use super::{Fact, Order, Policy, View};
 
 /// KEDA's memory of one of its objects.
@@ -22,8 +22,9 @@ struct Scaled {
 /// The objects of all workloads.
 pub(crate) struct KedaPolicy {
     options: KedaOptions,
-    target: f64,
-    limits: Limits,
+    rules: Rules,
+    /// The least replicas.
+    min: i32,
     /// Whether the trigger sees demand at zero; otherwise one replica stays.
     at_zero: bool,
     objects: Vec<Scaled>,
@@ -48,7 +49,10 @@ impl KedaPolicy {
             active_at: None,
         });
         let objects = objects.collect();
-        Self { target, limits, at_zero, objects, orders: VecDeque::new(), options }
+        let above_zero = Limits { min: limits.min.max(1), ..limits };
+        let rules = rules(target, above_zero, &options.hpa);
+        let orders = VecDeque::new();
+        Self { rules, min: limits.min, at_zero, objects, orders, options }
     }
 }
 
@@ -64,16 +68,15 @@ impl Policy for KedaPolicy {
     }
 
     fn act(&mut self, now: Micros) {
-        let hpa_limits = Limits { min: self.limits.min.max(1), ..self.limits };
         for (site, object) in self.objects.iter_mut().enumerate() {
             let mut write = None;
             if object.sync <= now {
                 object.sync += micros(self.options.hpa.sync.0).max(1_000_000);
-                write = object.known.sync(now, self.target, hpa_limits, &self.options.hpa);
+                write = object.known.sync(now, &self.rules, self.options.hpa.metric_age.0);
             }
             if object.poll <= now {
                 object.poll += micros(self.options.poll.0).max(1_000_000);
-                if self.at_zero && self.limits.min == 0 {
+                if self.at_zero && self.min == 0 {
                     write = poll(object, now, &self.options).or(write);
                 }
             }

@@ -5,56 +5,63 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::behavior::Behavior;
 use super::values::{Share, Span};
 
-/// An autoscaler and its settings; a name alone means its defaults.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Autoscaler {
+macro_rules! autoscalers {
+    ($($(#[doc = $doc:literal])+ $kind:ident($options:ty) $name:literal;)*) => {
+        /// An autoscaler and its settings; a name alone means its defaults.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        pub enum Autoscaler {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $kind($options),)*
+        }
+
+        #[derive(Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        enum WithOptions {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $kind($options),)*
+        }
+
+        impl From<WithOptions> for Autoscaler {
+            fn from(options: WithOptions) -> Self {
+                match options { $(WithOptions::$kind(options) => Self::$kind(options),)* }
+            }
+        }
+
+        impl Autoscaler {
+            /// The names of all kinds.
+            const KINDS: &[&str] = &[$($name),*];
+
+            /// How reports name it.
+            pub fn name(&self) -> String {
+                let (name, kind) = match self { $(Self::$kind(options) => (&options.name, $name),)* };
+                name.clone().unwrap_or_else(|| kind.to_owned())
+            }
+        }
+    };
+}
+
+autoscalers! {
     /// podswell with its default semantics.
-    Podswell(EngineOptions),
+    Podswell(EngineOptions) "podswell";
     /// Knative's KPA: podswell's engine with `compat: knative`, reading its pods each second.
-    Knative(EngineOptions),
+    Knative(EngineOptions) "knative";
     /// The `HorizontalPodAutoscaler` on the same measure, as an `AverageValue`.
-    Hpa(HpaOptions),
+    Hpa(HpaOptions) "hpa";
     /// KEDA: its own poll between 0 and 1, an HPA above.
-    Keda(KedaOptions),
+    Keda(KedaOptions) "keda";
     /// Always as many.
-    Fixed(FixedPods),
+    Fixed(FixedPods) "fixed";
     /// What a clairvoyant would have needed at least: a bound, not a policy.
-    Optimum(OptimumOptions),
+    Optimum(OptimumOptions) "optimum";
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-enum WithOptions {
-    /// podswell with its default semantics.
-    Podswell(EngineOptions),
-    /// Knative's KPA.
-    Knative(EngineOptions),
-    /// The `HorizontalPodAutoscaler`.
-    Hpa(HpaOptions),
-    /// KEDA.
-    Keda(KedaOptions),
-    /// Always as many.
-    Fixed(FixedPods),
-    /// The lower bound.
-    Optimum(OptimumOptions),
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum NameAlone {
-    Podswell,
-    Knative,
-    Hpa,
-    Keda,
-    Optimum,
-}
+/// The kind that is nothing without its options.
+const NOT_ALONE: &str = "fixed";
 
 impl Autoscaler {
     /// The default list.
@@ -66,44 +73,6 @@ impl Autoscaler {
             Self::Keda(KedaOptions::default()),
             Self::Optimum(OptimumOptions::default()),
         ]
-    }
-
-    /// How reports name it.
-    pub fn name(&self) -> String {
-        let (name, kind) = match self {
-            Self::Podswell(options) => (&options.name, "podswell"),
-            Self::Knative(options) => (&options.name, "knative"),
-            Self::Hpa(options) => (&options.name, "hpa"),
-            Self::Keda(options) => (&options.name, "keda"),
-            Self::Fixed(options) => (&options.name, "fixed"),
-            Self::Optimum(options) => (&options.name, "optimum"),
-        };
-        name.clone().unwrap_or_else(|| kind.to_owned())
-    }
-}
-
-impl From<WithOptions> for Autoscaler {
-    fn from(options: WithOptions) -> Self {
-        match options {
-            WithOptions::Podswell(options) => Self::Podswell(options),
-            WithOptions::Knative(options) => Self::Knative(options),
-            WithOptions::Hpa(options) => Self::Hpa(options),
-            WithOptions::Keda(options) => Self::Keda(options),
-            WithOptions::Fixed(options) => Self::Fixed(options),
-            WithOptions::Optimum(options) => Self::Optimum(options),
-        }
-    }
-}
-
-impl From<NameAlone> for Autoscaler {
-    fn from(name: NameAlone) -> Self {
-        match name {
-            NameAlone::Podswell => Self::Podswell(EngineOptions::default()),
-            NameAlone::Knative => Self::Knative(EngineOptions::default()),
-            NameAlone::Hpa => Self::Hpa(HpaOptions::default()),
-            NameAlone::Keda => Self::Keda(KedaOptions::default()),
-            NameAlone::Optimum => Self::Optimum(OptimumOptions::default()),
-        }
     }
 }
 
@@ -117,7 +86,13 @@ impl<'de> Visitor<'de> for AutoscalerVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Autoscaler, E> {
-        NameAlone::deserialize(StrDeserializer::new(text)).map(Autoscaler::from)
+        if text == NOT_ALONE {
+            return Err(E::custom(format!("{text} needs options")));
+        }
+        // As if it had been written with empty options.
+        let options = MapDeserializer::new(std::iter::empty::<(&str, &str)>());
+        let map = MapDeserializer::new(std::iter::once((text, options)));
+        WithOptions::deserialize(MapAccessDeserializer::new(map)).map(Autoscaler::from)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Autoscaler, A::Error> {
@@ -137,9 +112,9 @@ impl JsonSchema for Autoscaler {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let name = generator.subschema_for::<NameAlone>();
+        let alone = Self::KINDS.iter().filter(|kind| **kind != NOT_ALONE).collect::<Vec<_>>();
         let options = generator.subschema_for::<WithOptions>();
-        json_schema!({ "anyOf": [name, options] })
+        json_schema!({ "anyOf": [{ "type": "string", "enum": alone }, options] })
     }
 }
 
@@ -170,8 +145,9 @@ pub struct HpaOptions {
     pub tolerance: Share,
     /// How long the highest recommendation is held before replicas fall.
     pub stabilization: Span,
-    /// Whether the object has a `behavior` (with the API's defaults); without one older rules apply.
-    pub behavior: bool,
+    /// The object's `behavior`: `true` for one with the API's defaults, `false` for none, or one as it
+    /// stands in a manifest.
+    pub behavior: Behavior,
 }
 
 impl Default for HpaOptions {
@@ -182,7 +158,7 @@ impl Default for HpaOptions {
             metric_age: Span::default(),
             tolerance: Share(0.1),
             stabilization: Span::seconds(300),
-            behavior: true,
+            behavior: Behavior::Defaults,
         }
     }
 }
@@ -208,7 +184,7 @@ impl Default for KedaOptions {
             name: None,
             poll: Span::seconds(30),
             cooldown: Span::seconds(300),
-            hpa: HpaOptions { behavior: false, ..HpaOptions::default() },
+            hpa: HpaOptions { behavior: Behavior::None, ..HpaOptions::default() },
         }
     }
 }

@@ -22,7 +22,6 @@
 
 mod audit;
 mod busy;
-mod external;
 mod figures;
 mod knative;
 mod peer;
@@ -39,6 +38,7 @@ use std::collections::BTreeMap;
 use figures::Figures;
 use peer::{Peer, Stage};
 use scenario::{Run, Scenario};
+use support::external;
 
 fn main() {
     // `cargo test --benches` runs this too, and must not measure anything.

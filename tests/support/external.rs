@@ -1,10 +1,11 @@
-//! `external.metrics.k8s.io` in its smallest form: requests in flight at the played pods, now.
+//! `external.metrics.k8s.io` in its smallest form: one number a Deployment, as it is at that moment.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -19,9 +20,9 @@ use tokio_rustls::TlsAcceptor;
 
 use podswell::runtime::clock::{Clock as _, SystemClock};
 
-use crate::support::controlplane::ControlPlane;
-use crate::support::table::PodTable;
-use crate::support::wait::eventually;
+use super::controlplane::ControlPlane;
+use super::table::PodTable;
+use super::wait::eventually;
 
 const SERVICE: &str = "external-metrics";
 const NAMESPACE: &str = "metrics";
@@ -29,6 +30,19 @@ const NAMESPACE: &str = "metrics";
 const API: &str = "/apis/external.metrics.k8s.io/v1beta1";
 /// The metric's name; the label `app` chooses the Deployment.
 pub(crate) const METRIC: &str = "in-flight";
+
+/// What the metric of a Deployment is.
+pub(crate) trait Values: Send + Sync + 'static {
+    /// The value now, as a Kubernetes quantity; without one the question fails.
+    fn value(&self, namespace: &str, deployment: &str) -> Option<String>;
+}
+
+/// Requests in flight at the played pods.
+impl Values for PodTable {
+    fn value(&self, namespace: &str, deployment: &str) -> Option<String> {
+        Some(self.in_flight(namespace, deployment).to_string())
+    }
+}
 
 /// A running server, known to the API server.
 pub(crate) struct ExternalMetrics(JoinHandle<()>);
@@ -46,8 +60,8 @@ struct Selection {
 }
 
 impl ExternalMetrics {
-    /// Serves the table and waits until the API server passes questions on.
-    pub(crate) async fn start(plane: &ControlPlane, table: PodTable) -> Self {
+    /// Serves the values and waits until the API server passes questions on.
+    pub(crate) async fn start(plane: &ControlPlane, values: impl Values) -> Self {
         let pair = plane.extension_certificate(SERVICE, NAMESPACE);
         let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes());
         let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key");
@@ -57,18 +71,19 @@ impl ExternalMetrics {
             .expect("a TLS configuration");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let port = listener.local_addr().expect("an address").port();
-        let serving = tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), table));
+        let serving =
+            tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), Arc::new(values)));
         register(plane, port).await;
         Self(serving)
     }
 }
 
-async fn serve(listener: TcpListener, tls: TlsAcceptor, table: PodTable) {
-    let values = format!("{API}/namespaces/{{namespace}}/{{metric}}");
+async fn serve(listener: TcpListener, tls: TlsAcceptor, values: Arc<dyn Values>) {
+    let path = format!("{API}/namespaces/{{namespace}}/{{metric}}");
     let router = Router::new()
         .route(API, get(async || Json(resources())))
-        .route(&values, get(value))
-        .with_state(table);
+        .route(&path, get(value))
+        .with_state(values);
     while let Ok((socket, _)) = listener.accept().await {
         let (tls, router) = (tls.clone(), router.clone());
         tokio::spawn(async move {
@@ -92,19 +107,21 @@ fn resources() -> Value {
 }
 
 async fn value(
-    State(table): State<PodTable>,
+    State(values): State<Arc<dyn Values>>,
     Path((namespace, metric)): Path<(String, String)>,
     Query(selection): Query<Selection>,
-) -> Json<Value> {
+) -> Result<Json<Value>, StatusCode> {
     let selector = selection.label_selector.unwrap_or_default();
     let deployment = selector.strip_prefix("app=").unwrap_or_default();
-    let value = table.in_flight(&namespace, deployment).to_string();
+    let Some(value) = values.value(&namespace, deployment) else {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    };
     let timestamp = SystemClock::new().wall().to_string();
-    Json(json!({
+    Ok(Json(json!({
         "kind": "ExternalMetricValueList", "apiVersion": "external.metrics.k8s.io/v1beta1",
         "metadata": {},
         "items": [{"metricName": metric, "metricLabels": {}, "timestamp": timestamp, "value": value}],
-    }))
+    })))
 }
 
 async fn register(plane: &ControlPlane, port: u16) {
