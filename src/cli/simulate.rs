@@ -13,7 +13,6 @@ use clap::{Args, ValueEnum};
 
 use self::files::BadInput;
 pub(super) use self::files::{complain, load};
-use self::jobs::Job;
 use super::explain::ATTENTION;
 use super::print;
 use super::table::csv_line;
@@ -117,14 +116,14 @@ fn play(args: &SimulateArgs) -> Result<ExitCode, Failure> {
     for file in &args.files {
         let (name, mut scenario) = load(file)?;
         sweep::apply(&mut scenario, &args.sweep)?;
-        let first = args.seed.unwrap_or(scenario.seed);
-        let seeds: Vec<Option<u64>> = match args.seeds {
-            Some(seeds) => (0..seeds).map(|seed| Some(first.wrapping_add(seed))).collect(),
-            None => vec![args.seed],
+        let reports = match args.seeds {
+            Some(seeds) => {
+                let first = args.seed.unwrap_or(scenario.seed);
+                jobs::seeds(&name, &scenario, (0..seeds).map(|seed| first.wrapping_add(seed)))
+            }
+            None => jobs::policies(&name, &scenario, args.seed).map(|report| vec![report]),
         };
-        let jobs = seeds.into_iter().map(|seed| Job { name: &name, scenario: &scenario, seed });
-        let reports = jobs::run(&jobs.collect::<Vec<_>>())
-            .map_err(|why| BadInput::new(&file.display().to_string(), &why))?;
+        let reports = reports.map_err(|why| BadInput::new(&file.display().to_string(), &why))?;
         played.push(reports);
     }
     let answer = render(args, &played)?;

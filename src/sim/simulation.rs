@@ -14,33 +14,65 @@ use super::world::World;
 use crate::core::keys;
 use crate::core::spec::ScalingMetric;
 
-/// Runs every policy of a scenario and judges the outcome; `name` stands in the report. With another seed
-/// than the scenario's own, nothing is judged.
+/// A scenario under one seed, ready to be played: its policies may be played in any order, and on several
+/// threads.
+pub struct Simulation<'a> {
+    name: &'a str,
+    scenario: &'a Scenario,
+    plan: Plan,
+}
+
+impl<'a> Simulation<'a> {
+    /// Draws the load. `name` stands in the report; without a seed it is the scenario's own.
+    ///
+    /// # Errors
+    /// If the scenario's ConfigMap is refused; the text names the key.
+    pub fn new(name: &'a str, scenario: &'a Scenario, seed: Option<u64>) -> Result<Self, String> {
+        let plan = Plan::new(scenario, seed.unwrap_or(scenario.seed))?;
+        Ok(Self { name, scenario, plan })
+    }
+
+    /// Plays the policy at this place of the scenario's list, in a world of its own; `None` beyond the last.
+    ///
+    /// # Errors
+    /// If the policy's configuration is refused; the text names the key.
+    pub fn play(&self, at: usize) -> Result<Option<Outcome>, String> {
+        let policy = self.scenario.policies.get(at);
+        policy.map(|policy| run_policy(&self.plan, policy)).transpose()
+    }
+
+    /// Compares the outcomes of all policies, in their order, and judges them; under another seed than
+    /// the scenario's own nothing is judged.
+    pub fn report(&self, mut outcomes: Vec<Outcome>) -> Report {
+        let Self { name, scenario, plan } = self;
+        let bound = bound(plan, Span::default()).figures.pod_seconds.filter(|pod_s| *pod_s > 0.0);
+        for outcome in &mut outcomes {
+            let pod_s = outcome.figures.pod_seconds;
+            outcome.figures.of_optimum = pod_s.zip(bound).map(|(pod_s, bound)| pod_s / bound);
+        }
+        let judged = plan.seed == scenario.seed;
+        let failures = if judged { judge(scenario, &outcomes) } else { Vec::new() };
+        Report {
+            name: (*name).to_owned(),
+            about: scenario.about.trim().to_owned(),
+            seed: plan.seed,
+            outcomes,
+            failures,
+        }
+    }
+}
+
+/// Runs every policy of a scenario, one after the other, and judges the outcome.
 ///
 /// # Errors
 /// If the scenario's ConfigMap is refused; the text names the key.
 pub fn run(name: &str, scenario: &Scenario, seed: Option<u64>) -> Result<Report, String> {
-    let plan = Plan::new(scenario, seed.unwrap_or(scenario.seed))?;
+    let simulation = Simulation::new(name, scenario, seed)?;
     let mut outcomes = Vec::new();
-    for autoscaler in &scenario.policies {
-        outcomes.push(run_policy(&plan, autoscaler)?);
+    while let Some(outcome) = simulation.play(outcomes.len())? {
+        outcomes.push(outcome);
     }
-    let bound = bound(&plan, Span::default()).figures.pod_seconds.filter(|pod_s| *pod_s > 0.0);
-    for outcome in &mut outcomes {
-        let pod_s = outcome.figures.pod_seconds;
-        outcome.figures.of_optimum = pod_s.zip(bound).map(|(pod_s, bound)| pod_s / bound);
-    }
-    let mut report = Report {
-        name: name.to_owned(),
-        about: scenario.about.trim().to_owned(),
-        seed: plan.seed,
-        outcomes,
-        failures: Vec::new(),
-    };
-    if plan.seed == scenario.seed {
-        report.failures = judge(scenario, &report.outcomes);
-    }
-    Ok(report)
+    Ok(simulation.report(outcomes))
 }
 
 /// A scenario's load as others than the simulator can play it.

@@ -7,18 +7,28 @@ use parking_lot::Mutex;
 
 use crate::sim::report::Report;
 use crate::sim::scenario::Scenario;
-use crate::sim::simulation;
+use crate::sim::simulation::{self, Simulation};
 
-/// One run.
-pub(super) struct Job<'a> {
-    pub(super) name: &'a str,
-    pub(super) scenario: &'a Scenario,
-    pub(super) seed: Option<u64>,
+/// A report for each seed, in their order; of several errors the first.
+pub(super) fn seeds(
+    name: &str,
+    scenario: &Scenario,
+    seeds: impl Iterator<Item = u64>,
+) -> Result<Vec<Report>, String> {
+    let seeds: Vec<u64> = seeds.collect();
+    each(&seeds, |seed| simulation::run(name, scenario, Some(*seed)))
 }
 
-/// Runs all and gives their reports in order; of several errors the first.
-pub(super) fn run(jobs: &[Job<'_>]) -> Result<Vec<Report>, String> {
-    each(jobs, |job| simulation::run(job.name, job.scenario, job.seed))
+/// One report, for which the policies are played side by side.
+pub(super) fn policies(
+    name: &str,
+    scenario: &Scenario,
+    seed: Option<u64>,
+) -> Result<Report, String> {
+    let simulation = Simulation::new(name, scenario, seed)?;
+    let places: Vec<usize> = (0..scenario.policies.len()).collect();
+    let outcomes = each(&places, |at| simulation.play(*at))?;
+    Ok(simulation.report(outcomes.into_iter().flatten().collect()))
 }
 
 /// A result and the place of its item.

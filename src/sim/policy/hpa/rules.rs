@@ -4,6 +4,7 @@
 //! Source: Kubernetes `pkg/controller/podautoscaler/{horizontal,replica_calculator}.go`, 1.36. Held against
 //! recorded syncs of the real kube-controller-manager below.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use super::super::super::number::{Micros, SECOND, count, real};
@@ -201,14 +202,16 @@ impl Hpa {
         };
         let held = self.stabilise(now, replicas, proposal, behavior);
         self.recommendations.push_back((now, proposal));
-        if held > replicas {
-            let limit = self.limit(now, replicas, &behavior.up, true).max(replicas);
-            held.min(limit.min(max))
-        } else if held < replicas {
-            let limit = self.limit(now, replicas, &behavior.down, false).min(replicas);
-            held.max(limit.max(min))
-        } else {
-            held
+        match held.cmp(&replicas) {
+            Ordering::Greater => {
+                let limit = self.limit(now, replicas, &behavior.up, true).max(replicas);
+                held.min(limit.min(max))
+            }
+            Ordering::Less => {
+                let limit = self.limit(now, replicas, &behavior.down, false).min(replicas);
+                held.max(limit.max(min))
+            }
+            Ordering::Equal => held,
         }
     }
 
