@@ -220,7 +220,7 @@ async fn record_the_hpa_controller() {
     }
     let answers = served.0.lock().answers.clone();
     lines.extend(syncs(&log, &answers, &ready));
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let text = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim/hpa.jsonl");
     std::fs::write(path, text).expect("write the recording");
 }
