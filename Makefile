@@ -90,8 +90,8 @@ bench-core:
 		knative.dev/serving/pkg/autoscaler/aggregation
 
 # Reaction times on a real control plane, beside Knative's own autoscaler and the HPA, and what many
-# workloads cost. About three quarters of an hour, of which the first half are the reactions;
-# PODSWELL_BENCH_RUNS=1 takes a fifth of that half, and the word `size` chooses the other alone.
+# workloads cost. The reactions are estimated at 35 to 45 minutes in five runs, a fifth of that with
+# PODSWELL_BENCH_RUNS=1; PODSWELL_BENCH_SCENARIOS=size chooses the costs alone.
 bench-cluster:
 	tests/testbin.sh leash prometheus controlplane knative-autoscaler
 	cargo bench --bench cluster

@@ -152,7 +152,8 @@ impl Podswell {
     /// The text of `/metrics`.
     pub(crate) async fn metrics(&self) -> String {
         let url = format!("http://127.0.0.1:{}/metrics", self.health_port);
-        let answer = self.client.get(&url).await.expect("an answer of /metrics");
+        // It may close a connection that was idle for long at the very moment of the question.
+        let answer = eventually(LIMIT, "podswell's metrics", || self.client.get(&url)).await;
         String::from_utf8_lossy(&answer.body).into_owned()
     }
 

@@ -79,7 +79,9 @@ async fn measure() {
     }
     table.print();
     if is_wanted("PODSWELL_BENCH_SCENARIOS", "size") {
-        println!("\n{}\n{}\n{}", size::head(), size::scraped().await, size::queued().await);
+        println!("\n{}", size::head());
+        println!("{}", size::scraped().await);
+        println!("{}", size::queued().await);
     }
 }
 

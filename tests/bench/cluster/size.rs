@@ -43,17 +43,20 @@ pub(crate) async fn scraped() -> String {
     let node = Node::start(plane.client(), options);
     let [port] = free_ports();
     let _pods = answer_for_all(port).await;
-    let podswell = start_podswell(&plane).await;
     let scrape =
         format!(r#"{{"port":{port},"path":"/metrics","inFlight":"app_requests_in_flight"}}"#);
     create(&plane, workloads, |new| {
-        NewDeployment { replicas: 5, ..new }.annotation("podswell.dev/scrape", &scrape)
+        NewDeployment { replicas: 5, ..new }
+            .annotation("autoscaling.knative.dev/min-scale", "5")
+            .annotation("autoscaling.knative.dev/max-scale", "5")
+            .annotation("podswell.dev/scrape", &scrape)
     })
     .await;
     let all = usize::try_from(workloads * PODS).unwrap_or(0);
     let table = node.table();
     let ready = || async { table.ready_by_deployment(NAMESPACE).values().sum::<usize>() };
     until(LIMIT, "the pods are ready", |seen| *seen == all, ready).await;
+    let podswell = start_podswell(&plane).await;
     let cost = cost(&podswell, workloads).await;
     format!("| {workloads} | {all} | each pod each second | {cost} |")
 }
@@ -101,7 +104,7 @@ async fn start_podswell(plane: &ControlPlane) -> Podswell {
     Podswell::start(plane.folder(), &kubeconfig, &[]).await
 }
 
-/// Makes the workloads, named `w0` and so on, with a target of one.
+/// Makes the workloads, named `w0` and so on, with a target of ten.
 async fn create(
     plane: &ControlPlane,
     workloads: u32,
@@ -111,7 +114,7 @@ async fn create(
     let created = stream::iter(0..workloads).map(|number| {
         let new = NewDeployment::new(NAMESPACE, &format!("w{number}"), 0)
             .annotation("autoscaling.knative.dev/class", "kpa.podswell.dev")
-            .annotation("autoscaling.knative.dev/target", "1");
+            .annotation("autoscaling.knative.dev/target", "10");
         let (api, object) = (api.clone(), finish(new).object());
         async move {
             let made = api.create(&PostParams::default(), &object).await;
@@ -132,7 +135,7 @@ async fn cost(podswell: &Podswell, workloads: u32) -> String {
         let targets = targets.unwrap_or_default().to_owned();
         let target = podswell.target(NAMESPACE, &last).await;
         let signal = &target["decision"]["signal"];
-        if targets == all && signal["state"] == "live" {
+        if targets == all && signal["state"] == "fresh" {
             Ok(())
         } else {
             Err((targets, signal.clone()))
@@ -149,7 +152,7 @@ async fn cost(podswell: &Podswell, workloads: u32) -> String {
 /// Answers `/metrics` at this port of every address.
 async fn answer_for_all(port: u16) -> JoinHandle<()> {
     let listener = tokio::net::TcpListener::bind(("0.0.0.0", port)).await.expect("listen");
-    let page = axum::routing::get(async || "app_requests_in_flight 1\n");
+    let page = axum::routing::get(async || "app_requests_in_flight 7\n");
     let router = axum::Router::new().route("/metrics", page);
     tokio::spawn(async move {
         // It ends with the program.
