@@ -107,7 +107,7 @@ bench-keda:
 # held against it.
 record-hpa:
 	tests/testbin.sh leash controlplane
-	cargo test --test e2e -- --ignored --nocapture record_the_hpa_controller
+	cargo bench --profile dev --bench hpa_recording
 
 # Rewrites the generated pages and manifests.
 docs:

@@ -220,17 +220,17 @@ impl Measure {
         spec: &ScalerSpec,
         activation_value: f64,
     ) -> bool {
-        let newest = self.points.chosen(now, spec).map_or(0.0, |chosen| chosen.newest_value());
+        let newest = || self.points.chosen(now, spec).map_or(0.0, |chosen| chosen.newest_value());
         match spec.metric {
             ScalingMetric::Concurrency | ScalingMetric::Rps => true,
-            ScalingMetric::Backlog => newest <= activation_value,
+            ScalingMetric::Backlog => newest() <= activation_value,
             ScalingMetric::Events => {
                 let waiting = self.companion.as_ref().is_none_or(|points| {
                     points.chosen(now, spec).is_some_and(|chosen| {
                         chosen.signal.is_heard() && chosen.newest_value() <= activation_value
                     })
                 });
-                newest <= 0.0 && waiting
+                newest() <= 0.0 && waiting
             }
         }
     }

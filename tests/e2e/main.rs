@@ -11,7 +11,6 @@
 )]
 
 mod harness;
-mod hpa_recording;
 mod kubernetes;
 mod leadership;
 mod measures;

@@ -267,15 +267,19 @@ impl CoveredSeconds {
     /// The mean over the covered seconds of the last `window`, both ends rounded to 6 decimals.
     pub fn average(&self, window: Duration) -> CoveredAverage {
         let Some(span) = self.span_of(window) else { return CoveredAverage::default() };
-        let (mut low, mut high, mut covered_s) = (0.0, 0.0, 0_u32);
-        for j in span {
-            let second = self.second(j);
-            if !second.low.is_nan() {
-                low += second.low;
-                high += second.high;
-                covered_s += 1;
-            }
+        let (first, last) = span.into_inner();
+        let (mut low, mut covered_s) = (0.0, 0_u32);
+        for value in self.lows.between(first, last).filter(|low| !low.is_nan()) {
+            low += value;
+            covered_s += 1;
         }
+        // A second is covered at both ends or at none.
+        let high = self.highs.as_ref().map_or(low, |highs| {
+            highs
+                .between(first, last)
+                .filter(|high| !high.is_nan())
+                .fold(0.0, |sum, high| sum + high)
+        });
         mean(low, high, f64::from(covered_s), covered_s)
     }
 
@@ -330,7 +334,8 @@ impl CoveredSeconds {
 
     /// How many recorded samples lie in the last `window`.
     pub fn samples(&self, window: Duration) -> u32 {
-        self.span_of(window).map_or(0, |span| span.map(|j| u32::from(self.samples.at(j, 0))).sum())
+        self.span_of(window)
+            .map_or(0, |span| self.samples.between(*span.start(), *span.end()).map(u32::from).sum())
     }
 
     /// Changes how far back the window can be read and after which gap data is lost; keeps what fits.

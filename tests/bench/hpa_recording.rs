@@ -3,6 +3,16 @@
 //!
 //! The API server's audit log is what is recorded: which scale a sync read, and which one it wrote. What
 //! the metric answered is known here, because it is served here.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a program for whoever records: what goes wrong is its end"
+)]
+
+#[expect(dead_code, reason = "a library: not every program uses all of it")]
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,10 +26,10 @@ use podswell::runtime::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::controlplane::{ControlPlane, Options};
-use crate::support::deployment::{DeploymentRef, NewDeployment};
-use crate::support::external::{ExternalMetrics, METRIC, Values};
-use crate::support::node::{NEVER_READY, Node, NodeOptions, START_DELAY_MS};
+use support::controlplane::{ControlPlane, Options};
+use support::deployment::{DeploymentRef, NewDeployment};
+use support::external::{ExternalMetrics, METRIC, Values};
+use support::node::{NEVER_READY, Node, NodeOptions, START_DELAY_MS};
 
 const NAMESPACE: &str = "hpa";
 /// No divisor of a period or of a window below, so that no sync lies at their very ends.
@@ -183,9 +193,16 @@ impl Values for Served {
 /// The ready pods of each Deployment as they changed.
 type ReadyPods = BTreeMap<String, Vec<(Timestamp, i32)>>;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "writes a file of the tree, in seven minutes: make record-hpa"]
-async fn record_the_hpa_controller() {
+fn main() {
+    // `cargo test --benches` runs this too, and must not write anything.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("start the runtime").block_on(record());
+}
+
+async fn record() {
     let folder = tempfile::tempdir().expect("make a folder");
     let log = folder.path().join("audit.log");
     let policy = folder.path().join("audit-policy.json");
