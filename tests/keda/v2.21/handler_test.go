@@ -212,6 +212,11 @@ func TestFallback(t *testing.T) {
 	t.Cleanup(func() { own.kill() })
 	here := newWorkload(t, 4, 34)
 	poll := int32(1)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of its podswell's log:\n%s", own.log(8000))
+		}
+	})
 	operator := handle(t, here, 4, &v1alpha1.ScaledObject{Spec: v1alpha1.ScaledObjectSpec{
 		PollingInterval: &poll,
 		Triggers:        []v1alpha1.ScaleTriggers{trigger(here, own.address, "external")},
@@ -230,7 +235,7 @@ func TestFallback(t *testing.T) {
 	}
 	four := func() error {
 		if milli, err := value(); err != nil || milli != 4000 {
-			return fmt.Errorf("%d m, %v", milli, err)
+			return fmt.Errorf("%d m, %v; KEDA wrote %v", milli, err, operator.written())
 		}
 		return nil
 	}
