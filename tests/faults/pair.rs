@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::cell::{Cell, CellOptions, NewWorkload};
 use crate::dice::Dice;
 use crate::stage::{LIMIT, Stage};
+use crate::support::process::free_ports;
 use crate::support::proxy::{Trouble, all};
 use crate::support::wait::until;
 
@@ -27,10 +28,19 @@ async fn takes_over(cell: &Cell) {
     until(LIMIT, "it leads", |status: &Value| status["leader"] == true, status).await;
 }
 
+/// Who stands by passes on what the holder says.
+fn with_peers() -> CellOptions {
+    let [port] = free_ports();
+    CellOptions {
+        flags: vec!["--peer-listen".to_owned(), format!("127.0.0.1:{port}")],
+        ..CellOptions::default()
+    }
+}
+
 pub(crate) async fn killed_frozen_cut_off(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
-    let mut first = Cell::start(&stage, "pair", CellOptions::default()).await;
+    let mut first = Cell::start(&stage, "pair", with_peers()).await;
     first.add(&stage, NewWorkload::new("led")).await;
-    let second = Cell::join(&stage, "pair", "pair-system", CellOptions::default()).await;
+    let second = Cell::join(&stage, "pair", "pair-system", with_peers()).await;
     takes_over(&first).await;
     second.mark().await;
     let workload = &first.workloads[0];
