@@ -245,6 +245,15 @@ func TestFallback(t *testing.T) {
 		return condition.IsTrue()
 	}
 	eventually(t, "the number while all is well", four)
+	// A poll whose scalers are closed by another question's error counts as inactive without an error; only
+	// the cooldown since the last active poll keeps the replicas then.
+	eventually(t, "KEDA has seen it active", func() error {
+		status := operator.status()
+		if status.LastActiveTime == nil {
+			return errNotYet
+		}
+		return nil
+	})
 	thaw := world.feed.Hang()
 	defer thaw()
 	eventually(t, "no data: KEDA falls back", func() error {
