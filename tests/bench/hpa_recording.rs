@@ -194,12 +194,7 @@ impl Values for Served {
 type ReadyPods = BTreeMap<String, Vec<(Timestamp, i32)>>;
 
 fn main() {
-    // `cargo test --benches` runs this too, and must not write anything.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("start the runtime").block_on(record());
+    support::bench::play(record());
 }
 
 async fn record() {

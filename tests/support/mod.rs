@@ -10,11 +10,13 @@
 //! - [`external`]: `external.metrics.k8s.io` with one number a Deployment.
 //! - [`deployment`]: Deployments and their scale in one line.
 //! - [`wait`]: waits for a state, or sees to it that it stays.
+//! - [`bench`]: the start of programs that measure.
 //!
 //! No process outlives the test: every child is on a leash ([`process`]). All traffic stays on the
 //! loopback range.
 
 pub(crate) mod app;
+pub(crate) mod bench;
 pub(crate) mod binaries;
 pub(crate) mod certificates;
 pub(crate) mod clock;

@@ -41,12 +41,7 @@ use scenario::{Run, Scenario};
 use support::external;
 
 fn main() {
-    // `cargo test --benches` runs this too, and must not measure anything.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("start the runtime").block_on(measure());
+    support::bench::play(measure());
 }
 
 fn is_wanted(variable: &str, name: &str) -> bool {
