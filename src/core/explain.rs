@@ -8,6 +8,7 @@ use super::Timestamp;
 use super::decision::{Decision, MeasureRecord, Observation, Reason, SignalState, TargetStatus};
 use super::effective::{duration, number, provenance};
 use super::event::WriteOutcome;
+use super::pod_reading::BlamedPod;
 use super::policy::{Consent, Mode};
 use super::problem::{Problem, ProblemCode};
 use super::rival::Contest;
@@ -37,6 +38,17 @@ pub fn explain(status: &TargetStatus, now: Timestamp) -> String {
         line(&mut screen, "result", "not decided yet: the first decision comes within 2 s");
     }
     problems(&mut screen, status);
+    screen
+}
+
+/// The line of an explanation that names the pods of which nothing counts; empty where there is none.
+pub fn blame(pods: &[BlamedPod]) -> String {
+    let mut screen = String::new();
+    let named: Vec<_> =
+        pods.iter().map(|pod| format!("{} {}", printable(&pod.name), pod.fault.as_str())).collect();
+    if !named.is_empty() {
+        line(&mut screen, "silent", &format!("{}: nothing of them counts", named.join(", ")));
+    }
     screen
 }
 

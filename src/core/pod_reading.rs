@@ -1,5 +1,6 @@
 //! What was heard of single pods, for people: the engine knows sums only. Kept for those targets alone that
-//! somebody looks at, so that it costs nothing where nobody does. The lock around it belongs to the runtime.
+//! somebody looks at, so that it costs nothing where nobody does, and for some of those that have a pod of
+//! which nothing counts. The lock around it belongs to the runtime.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,12 +8,16 @@ use std::time::Duration;
 
 use super::Timestamp;
 use super::event::SourceFault;
+use super::source::SourceName;
 use super::target::TargetId;
 
 /// The most targets whose pods are shown at the same time; more wait until others are no longer asked for.
 pub const MOST_TARGETS: usize = 64;
 
-/// How long a question counts as interest.
+/// The most pods that are blamed of one target.
+pub const MOST_BLAMED: usize = 16;
+
+/// How long a question counts as interest, and a complaint as true.
 pub const INTEREST: Duration = Duration::from_secs(10);
 
 /// What was heard of one ready pod.
@@ -30,6 +35,22 @@ pub struct PodReading {
     pub fault: Option<SourceFault>,
 }
 
+/// A pod of which nothing counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlamedPod {
+    /// The pod's name.
+    pub name: Arc<str>,
+    /// Why.
+    pub fault: SourceFault,
+}
+
+/// The pods of one target of which nothing counts, as far as one source is concerned.
+#[derive(Clone, Debug)]
+struct Blame {
+    at: Timestamp,
+    pods: Vec<BlamedPod>,
+}
+
 /// The pods of one target after a round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodRound {
@@ -43,6 +64,7 @@ pub struct PodRound {
 #[derive(Clone, Debug, Default)]
 pub struct PodReadings {
     asked: BTreeMap<TargetId, (Timestamp, Option<PodRound>)>,
+    blamed: BTreeMap<(TargetId, SourceName), Blame>,
 }
 
 impl PodReadings {
@@ -71,9 +93,38 @@ impl PodReadings {
         }
     }
 
-    /// Forgets what nobody has asked for lately.
+    /// Takes which pods of a target gave a source nothing that counts; with none, all is well again. The
+    /// first [`MOST_BLAMED`] are kept, and [`MOST_TARGETS`] targets.
+    pub fn blame(
+        &mut self,
+        now: Timestamp,
+        target: &TargetId,
+        source: &SourceName,
+        pods: impl Iterator<Item = BlamedPod>,
+    ) {
+        let pods: Vec<_> = pods.take(MOST_BLAMED).collect();
+        if pods.is_empty() && self.blamed.is_empty() {
+            return;
+        }
+        let key = (target.clone(), source.clone());
+        if pods.is_empty() {
+            self.blamed.remove(&key);
+        } else if self.blamed.len() < MOST_TARGETS || self.blamed.contains_key(&key) {
+            self.blamed.insert(key, Blame { at: now, pods });
+        }
+    }
+
+    /// The pods of a target of which nothing counts now.
+    pub fn blamed(&self, now: Timestamp, target: &TargetId) -> Vec<BlamedPod> {
+        let of_target = self.blamed.iter().filter(|((of, _), _)| of == target);
+        let recent = of_target.filter(|(_, blame)| is_recent(blame.at, now));
+        recent.flat_map(|(_, blame)| blame.pods.iter().cloned()).collect()
+    }
+
+    /// Forgets what nobody has asked for lately, and old complaints.
     pub fn forget(&mut self, now: Timestamp) {
         self.asked.retain(|_, (at, _)| is_recent(*at, now));
+        self.blamed.retain(|_, blame| is_recent(blame.at, now));
     }
 }
 
@@ -100,6 +151,29 @@ mod tests {
         assert_eq!(readings.ask(second(5), &web), Some(round));
         readings.forget(second(16));
         assert_eq!(readings.ask(second(16), &web), None);
+    }
+
+    #[test]
+    fn complaints_end_when_they_are_mended_or_old() {
+        let (mut readings, web) = (PodReadings::default(), TargetId::deployment("shop", "web"));
+        let [scrape, other] = ["scrape", "other"].map(SourceName::from);
+        let pod = |name: &str| BlamedPod { name: name.into(), fault: SourceFault::Implausible };
+        readings.blame(second(1), &web, &scrape, [pod("a"), pod("b")].into_iter());
+        readings.blame(second(1), &web, &other, [pod("c")].into_iter());
+        assert_eq!(readings.blamed(second(2), &web), [pod("c"), pod("a"), pod("b")]);
+        assert_eq!(readings.blamed(second(2), &TargetId::deployment("shop", "other")), []);
+        readings.blame(second(9), &web, &scrape, std::iter::empty());
+        assert_eq!(readings.blamed(second(9), &web), [pod("c")]);
+        assert_eq!(readings.blamed(second(12), &web), []);
+        readings.forget(second(12));
+        let many = (0..100).map(|number| pod(&number.to_string()));
+        readings.blame(second(12), &web, &scrape, many);
+        assert_eq!(readings.blamed(second(12), &web).len(), MOST_BLAMED);
+        for number in 0..=MOST_TARGETS {
+            let target = TargetId::deployment("shop", &number.to_string());
+            readings.blame(second(12), &target, &scrape, [pod("a")].into_iter());
+        }
+        assert_eq!(readings.blamed.len(), MOST_TARGETS);
     }
 
     #[test]

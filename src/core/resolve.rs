@@ -48,6 +48,17 @@ pub struct ProcessSettings {
     /// `--query-namespaces`: where workloads may bring their own PromQL (`podswell.dev/query`).
     #[cfg_attr(feature = "serde", serde(default))]
     pub query_namespaces: BTreeSet<String>,
+    /// `--pod-plausibility-cap`: how many times its target one pod may claim to bear, ≥ 1.
+    #[cfg_attr(feature = "serde", serde(default = "default_pod_plausibility_cap"))]
+    pub pod_plausibility_cap: u32,
+}
+
+/// What no pod bears: a million times its target. What claims more is broken, or lies.
+pub const DEFAULT_POD_PLAUSIBILITY_CAP: u32 = 1_000_000;
+
+#[cfg(feature = "serde")]
+fn default_pod_plausibility_cap() -> u32 {
+    DEFAULT_POD_PLAUSIBILITY_CAP
 }
 
 impl Default for ProcessSettings {
@@ -60,6 +71,7 @@ impl Default for ProcessSettings {
             freeze: false,
             keda_addresses: BTreeSet::new(),
             query_namespaces: BTreeSet::new(),
+            pod_plausibility_cap: DEFAULT_POD_PLAUSIBILITY_CAP,
         }
     }
 }
@@ -157,7 +169,7 @@ pub fn resolve(inputs: &Inputs<'_>) -> Option<Resolved> {
         match_is_shared: wishes.are_listed(),
         sample_pods: semantics == Semantics::Knative,
         stable_window: spec.stable_window,
-        most_per_pod: most_per_pod(&values),
+        most_per_pod: most_per_pod(&values, inputs.process.pod_plausibility_cap),
         ..measured.wiring
     };
     let drain_time = duration(&read, &keys::DRAIN_TIME).unwrap_or(spec.stable_window);
@@ -188,19 +200,15 @@ pub fn resolve(inputs: &Inputs<'_>) -> Option<Resolved> {
     Some(Resolved { config, wiring })
 }
 
-/// How many times the target one pod may claim to bear. No pod bears so much; what says so is broken, or
-/// lies.
-const MOST_TARGETS_PER_POD: f64 = 1e6;
-
 /// The most load that is believed of one pod: that of the measure with the highest target.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "saturating is meant: a target that large limits nothing"
 )]
-fn most_per_pod(values: &[RunTimeValues]) -> Option<u64> {
+fn most_per_pod(values: &[RunTimeValues], cap: u32) -> Option<u64> {
     let highest = values.iter().map(|values| values.total).reduce(f64::max)?;
-    Some((highest * MOST_TARGETS_PER_POD).ceil() as u64)
+    Some((highest * f64::from(cap.max(1))).ceil() as u64)
 }
 
 fn zero(inputs: &Inputs<'_>, read: &Annotations, values: &RunTimeValues) -> ZeroConfig {

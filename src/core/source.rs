@@ -120,6 +120,16 @@ pub struct ScrapeSpec {
     pub format: ScrapeFormat,
 }
 
+/// PromQL that a target brings along, narrowed to its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct OwnQuery {
+    /// What is asked about this moment.
+    pub text: Arc<str>,
+    /// What is asked about earlier ones, to fill a window.
+    pub past: Arc<str>,
+}
+
 /// What the adapters must ask for on behalf of one target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -133,7 +143,7 @@ pub struct Wiring {
     /// What is asked of each source to which the target brings its own query: PromQL, narrowed to its
     /// namespace.
     #[cfg_attr(feature = "serde", serde(default))]
-    pub queries: BTreeMap<SourceName, Arc<str>>,
+    pub queries: BTreeMap<SourceName, OwnQuery>,
     /// The most load that one pod may claim, in the metric's unit; more is no load but a mistake. `None`: no
     /// limit.
     #[cfg_attr(feature = "serde", serde(default))]

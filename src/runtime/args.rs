@@ -12,7 +12,7 @@ use clap::Args;
 pub use self::keda::{KedaArgs, KedaSettings, PeerSettings};
 use super::telemetry::{self, LogFormat};
 use crate::core::policy::Mode;
-use crate::core::resolve::ProcessSettings;
+use crate::core::resolve::{DEFAULT_POD_PLAUSIBILITY_CAP, ProcessSettings};
 use crate::core::spec::Semantics;
 
 /// Where a pod finds the name of its own namespace.
@@ -61,6 +61,16 @@ pub struct RunArgs {
         value_parser = parse_namespace
     )]
     pub query_namespaces: Vec<String>,
+
+    /// How many times its target a pod may claim to bear; one that claims more is not believed
+    #[arg(
+        long,
+        env = "PODSWELL_POD_PLAUSIBILITY_CAP",
+        default_value_t = DEFAULT_POD_PLAUSIBILITY_CAP,
+        value_parser = clap::value_parser!(u32).range(1..),
+        value_name = "TARGETS"
+    )]
+    pub pod_plausibility_cap: u32,
 
     /// The addresses under which KEDA reaches this podswell; a trigger that names one follows it
     #[arg(
@@ -317,6 +327,7 @@ impl RunArgs {
                 freeze: false,
                 keda_addresses: BTreeSet::from_iter(self.keda_addresses),
                 query_namespaces: BTreeSet::from_iter(self.query_namespaces),
+                pod_plausibility_cap: self.pod_plausibility_cap,
             },
             namespaces: Vec::from_iter(BTreeSet::from_iter(self.namespaces)),
             namespace: self
@@ -459,6 +470,7 @@ mod tests {
             (&["--mode", "off"][..], "--mode"),
             (&["--compat", "keda"], "--compat"),
             (&["--default-max-scale", "0"], "--default-max-scale"),
+            (&["--pod-plausibility-cap", "0"], "--pod-plausibility-cap"),
             (&["--adopt-namespaces", "a,B!"], "--adopt-namespaces"),
             (&["--query-namespaces", "a,*"], "--query-namespaces"),
             (&["--namespaces", "a,"], "--namespaces"),

@@ -82,6 +82,10 @@ pub fn process_settings(
                 let ceiling = text.parse::<i32>().ok().filter(|ceiling| *ceiling >= 1);
                 settings.default_max_scale = ceiling.ok_or_else(|| wrong("a number ≥ 1"))?;
             }
+            "pod-plausibility-cap" => {
+                let cap = text.parse::<u32>().ok().filter(|cap| *cap >= 1);
+                settings.pod_plausibility_cap = cap.ok_or_else(|| wrong("a number ≥ 1"))?;
+            }
             "adopt-namespaces" => settings.adopt_namespaces = names_of(text),
             "query-namespaces" => settings.query_namespaces = names_of(text),
             "keda-addresses" => {
@@ -126,6 +130,7 @@ mod tests {
             ("default-max-scale", "7"),
             ("keda-addresses", "a:1, b.c:9090"),
             ("mode", "paused-down"),
+            ("pod-plausibility-cap", "50"),
             ("query-namespaces", "shop ,blog"),
         ])
         .unwrap();
@@ -134,6 +139,7 @@ mod tests {
         assert_eq!(Vec::from_iter(settings.adopt_namespaces), ["a", "b"]);
         assert_eq!(Vec::from_iter(settings.query_namespaces), ["blog", "shop"]);
         assert_eq!(Vec::from_iter(settings.keda_addresses), ["a:1", "b.c:9090"]);
+        assert_eq!(settings.pod_plausibility_cap, 50);
         assert!(!settings.freeze);
     }
 
@@ -162,6 +168,7 @@ mod tests {
             ("mode", "off"),
             ("compat", "keda"),
             ("default-max-scale", "0"),
+            ("pod-plausibility-cap", "0"),
             ("frieze", "true"),
             ("keda-addresses", "podswell"),
         ] {

@@ -369,7 +369,11 @@ async fn explanation(
     let needed = found.iter().any(|status| explain::needs_attention(status));
     let attention = if needed { "true" } else { "false" };
     let now = readers.clock.now();
-    let screens: Vec<_> = found.iter().map(|status| explain::explain(status, now)).collect();
+    let screens = found.iter().map(|status| {
+        let blamed = readers.pods.lock().blamed(now, &status.target);
+        explain::explain(status, now) + &explain::blame(&blamed)
+    });
+    let screens: Vec<_> = screens.collect();
     Ok(([(ATTENTION_HEADER, attention)], screens.join("\n")).into_response())
 }
 

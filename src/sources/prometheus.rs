@@ -3,7 +3,8 @@
 //! A selector is asked for raw samples over a short range, so every sample keeps its own time, counters
 //! keep their resets, and the same query with a longer range fills the windows at the start and when a
 //! workload appears. An expression is asked for an instant vector; the time of its samples comes from a
-//! second expression, or is the time of the evaluation.
+//! second expression, or is the time of the evaluation. With such a second expression both can be asked
+//! about earlier moments as well.
 //!
 //! What a tenant chose only filters the answer; it is never part of a query.
 
@@ -11,12 +12,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::RngExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::Timestamp;
 use crate::core::event::{Event, Reading, Sample, SourceFault};
+use crate::core::pod_reading::BlamedPod;
 use crate::core::roster::PodFacts;
 use crate::runtime::clock::{age_of, instant};
 
@@ -27,16 +30,20 @@ use super::faults::FaultGate;
 use super::series::{AbsentPod, Birth, Book, Origin, Point};
 use answer::{Series, Wanted};
 use members::{Member, Members};
-use server::Connection;
+use past::Moments;
+use server::{Connection, MAX_ANSWER_BYTES};
 
 mod answer;
 mod members;
+mod past;
 pub(super) mod probe;
 pub(super) mod queries;
 pub(super) mod server;
 
 /// How long all queries of one round may take together.
 const ROUND_LIMIT: Duration = Duration::from_secs(3);
+/// How long the questions about the past may take of it, which an expression can do without.
+const PAST_LIMIT: Duration = Duration::from_millis(1500);
 /// A failing server is asked at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Windows are not filled more often than this, however often tenants change their minds.
@@ -100,17 +107,21 @@ struct Plan {
 /// What one round learnt.
 struct Answer {
     series: Vec<Series>,
+    /// The first moment of the past that an expression was asked about.
+    past_since: Option<Timestamp>,
     /// The time at which absence was proven to be zero.
     alive: Option<Timestamp>,
 }
 
 /// What an answer says about one workload.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Found {
     present: bool,
     ambiguous: bool,
     /// Why a newest sample was refused.
     refused: Option<SourceFault>,
+    /// The pods whose newest samples were.
+    blamed: Vec<BlamedPod>,
 }
 
 impl Poller {
@@ -206,7 +217,7 @@ impl Poller {
         }
         let plan = self.plan(&members);
         let deadline = instant() + ROUND_LIMIT;
-        let asked = tokio::time::timeout_at(deadline, self.ask(plan.range)).await;
+        let asked = tokio::time::timeout_at(deadline, self.ask(plan)).await;
         match asked.unwrap_or(Err(SourceFault::Timeout)) {
             Ok(answer) => {
                 if self.failures > 0 {
@@ -234,6 +245,11 @@ impl Poller {
         self.gate.retain(|target| targets.contains(target));
     }
 
+    /// Whether raw samples are asked for.
+    fn is_raw(&self) -> bool {
+        matches!(self.definition.query, Query::Selector(_))
+    }
+
     /// How far back this round has to ask: over a pause of the server, and where workloads are new, over
     /// their windows. Such long ranges are asked for at bounded intervals, so that neither tenants nor a
     /// server that cannot bear them keep the others from their samples.
@@ -242,8 +258,8 @@ impl Poller {
         let silence = self.answered_at.map(|at| at.elapsed()).unwrap_or_default();
         let live = stale_after + self.cadence() + Duration::from_secs(2);
         let rested = self.filled_at.is_none_or(|at| at.elapsed() >= FILL_PAUSE);
-        let may_be_long = rested || self.entries.is_empty() || !self.wanted.keep_name;
-        if !may_be_long {
+        let may_be_long = rested || self.entries.is_empty();
+        if self.is_raw() && !may_be_long {
             return Plan { range: live, fills: false, is_long: false };
         }
         let is_new = |member: &&Member| !self.entries.contains_key(&member.target);
@@ -254,7 +270,7 @@ impl Poller {
         let filling = window.map(|window| window + stale_after * 2).unwrap_or_default();
         let range = (silence + live).max(filling).min(self.longest);
         // Rounds are not exactly as far apart as they should be.
-        let is_long = range > live + self.cadence() * 2;
+        let is_long = may_be_long && range > live + self.cadence() * 2;
         let range = if is_long { range } else { live };
         Plan { range, fills: window.is_some(), is_long }
     }
@@ -268,13 +284,12 @@ impl Poller {
         let perhaps_too_long =
             matches!(fault, SourceFault::TooLarge | SourceFault::Timeout | SourceFault::BadStatus)
                 || fault == SourceFault::QueryRefused;
-        if plan.is_long && perhaps_too_long {
+        if plan.is_long && self.is_raw() && perhaps_too_long {
             self.filled_at = Some(instant());
             self.failed_fills += 1;
             // A server that is merely busy gets a second and a third chance.
             if fault == SourceFault::TooLarge || self.failed_fills >= 3 {
-                self.longest = plan.range / 2;
-                self.shortened_at = self.filled_at;
+                self.shorten(plan);
             }
         }
         self.counters.failed(fault);
@@ -285,13 +300,19 @@ impl Poller {
         }
     }
 
+    fn shorten(&mut self, plan: Plan) {
+        self.longest = plan.range / 2;
+        self.shortened_at = Some(instant());
+    }
+
     /// Asks everything that belongs to one round.
-    async fn ask(&mut self, range: Duration) -> Result<Answer, SourceFault> {
+    async fn ask(&mut self, plan: Plan) -> Result<Answer, SourceFault> {
+        let mut past_since = None;
         let (series, time) = match self.definition.query.clone() {
             // Asked for each workload, by another task.
             Query::Brought => return Err(SourceFault::Malformed),
             Query::Selector(text) => {
-                let seconds = range.as_secs() + u64::from(range.subsec_nanos() > 0);
+                let seconds = plan.range.as_secs() + u64::from(plan.range.subsec_nanos() > 0);
                 (self.query(&format!("{text}[{seconds}s]"), None).await?, None)
             }
             Query::Expression { text, time: SampleTime::Resolution(_) } => {
@@ -302,17 +323,53 @@ impl Poller {
             Query::Expression { text, time: SampleTime::Expression(stamps) } => {
                 // The stamps come first: should a sample arrive in between, its value is seen early and
                 // is taken again with its own stamp in the next round.
-                let stamps = self.query(&stamps, None).await?;
-                let time = evaluated_at(&stamps);
+                let newest = self.query(&stamps, None).await?;
+                let time = evaluated_at(&newest);
                 let values = self.query(&text, time).await?;
-                (stamped(values, &stamps), time)
+                let mut series = past::stamped(values, &newest);
+                if let Some(now) = time.filter(|_| plan.is_long) {
+                    let moments = Moments::before(now, plan.range, self.definition.interval);
+                    if let Some(past) = self.ask_past(&text, &stamps, moments, plan).await {
+                        series = past::followed_by(past, series);
+                        past_since = Timestamp::from_second(moments.first).ok();
+                    }
+                }
+                (series, time)
             }
         };
         let alive = match self.definition.absent.clone() {
             Absent::Unknown => None,
             Absent::Zero { alive } => proven(&self.query(&alive, time).await?),
         };
-        Ok(Answer { series, alive })
+        Ok(Answer { series, past_since, alive })
+    }
+
+    /// What an expression gave at earlier moments; without an answer windows begin with the present.
+    async fn ask_past(
+        &mut self,
+        text: &str,
+        stamps: &str,
+        moments: Moments,
+        plan: Plan,
+    ) -> Option<Vec<Series>> {
+        // Should this be too much for the round, the next one goes without.
+        self.filled_at = Some(instant());
+        let asker = self.connection.opened().await.ok()?;
+        let ask = async |text: &str| {
+            let answer = asker.query_range(text, moments, PAST_LIMIT, MAX_ANSWER_BYTES);
+            decoded(answer.await?, self.wanted.clone()).await
+        };
+        let both = async { Ok::<_, SourceFault>((ask(text).await?, ask(stamps).await?)) };
+        let answer = tokio::time::timeout(PAST_LIMIT, both).await;
+        match answer.unwrap_or(Err(SourceFault::Timeout)) {
+            Ok((values, stamps)) => Some(past::stamped(values, &stamps)),
+            Err(fault) => {
+                let (source, fault) = (&self.definition.name, fault.as_str());
+                tracing::debug!(%source, fault, "the past of a source is not known");
+                self.shorten(plan);
+                None
+            }
+        }
     }
 
     async fn query(
@@ -323,13 +380,7 @@ impl Poller {
         let began = instant();
         let body = self.connection.query(text, time, ROUND_LIMIT).await;
         self.counters.requested(began.elapsed());
-        let (body, wanted) = (body?, self.wanted.clone());
-        if body.len() < 256 * 1024 {
-            return answer::decode(&body, &wanted);
-        }
-        tokio::task::spawn_blocking(move || answer::decode(&body, &wanted))
-            .await
-            .unwrap_or(Err(SourceFault::Malformed))
+        decoded(body?, self.wanted.clone()).await
     }
 
     /// Takes an answer and hands the samples to the engine.
@@ -337,9 +388,17 @@ impl Poller {
         let wall = self.around.clock.wall();
         self.open_entries(members, &answer, plan, wall);
         let found = self.distribute(members, answer.series, wall);
-        let mut samples = Vec::new();
-        for (member, found) in members.list.iter().zip(found) {
-            self.conclude(member, found, answer.alive, wall, &mut samples);
+        let (mut samples, mut blamed) = (Vec::new(), Vec::new());
+        for (member, mut found) in members.list.iter().zip(found) {
+            blamed.push((member, std::mem::take(&mut found.blamed)));
+            self.conclude(member, &found, answer.alive, wall, &mut samples);
+        }
+        {
+            let now = self.around.clock.now();
+            let mut readings = self.around.readings.lock();
+            for (member, blamed) in blamed {
+                readings.blame(now, &member.target, &self.definition.name, blamed.into_iter());
+            }
         }
         self.newest = self.entries.values().filter_map(|entry| entry.book.newest()).max();
         if !samples.is_empty() {
@@ -355,12 +414,11 @@ impl Poller {
         let stamps = answer.series.iter().filter_map(|series| series.points.last());
         let now = stamps.map(|point| point.at).filter(|at| is_time(*at, wall)).max();
         let now = now.map_or(wall, |now| now.max(wall));
-        let is_raw = matches!(self.definition.query, Query::Selector(_));
-        let since = if is_raw { before(now, plan.range) } else { now };
-        let from = if is_raw {
+        let since = if self.is_raw() { before(now, plan.range) } else { now };
+        let from = if self.is_raw() {
             since.checked_add(self.definition.stale_after).unwrap_or(since)
         } else {
-            Timestamp::MIN
+            answer.past_since.unwrap_or(Timestamp::MIN)
         };
         for member in &members.list {
             self.entries.entry(member.target.clone()).or_insert_with(|| Entry {
@@ -414,7 +472,10 @@ impl Poller {
                     birth,
                     most: most_of(member, pod),
                 };
-                found.refused = entry.book.take(&one.key, &origin, &one.points).or(found.refused);
+                let refused = entry.book.take(&one.key, &origin, &one.points);
+                let blamed = origin.pod.zip(refused).map(|(name, fault)| BlamedPod { name, fault });
+                found.blamed.extend(blamed);
+                found.refused = refused.or(found.refused);
             }
         }
         found
@@ -424,7 +485,7 @@ impl Poller {
     fn conclude(
         &mut self,
         member: &Member,
-        found: Found,
+        found: &Found,
         alive: Option<Timestamp>,
         wall: Timestamp,
         samples: &mut Vec<Sample>,
@@ -539,23 +600,14 @@ fn proven(series: &[Series]) -> Option<Timestamp> {
     ((value - 1.0).abs() < f64::EPSILON).then_some(*at)
 }
 
-/// Puts the stamps of the second expression in the place of the evaluation's time. Values without a stamp
-/// are left out.
-fn stamped(values: Vec<Series>, stamps: &[Series]) -> Vec<Series> {
-    let stamps: BTreeMap<&str, Option<Timestamp>> = stamps
-        .iter()
-        .filter_map(|one| Some((&*one.key, answer::stamp_of(one.points.first()?.value))))
-        .collect();
-    let stamp = |mut one: Series| {
-        let at = stamps.get(&*one.key).copied()?;
-        match at {
-            Some(at) => one.points.iter_mut().for_each(|point| point.at = at),
-            // What is not a time makes the sample invalid, not absent.
-            None => one.points.iter_mut().for_each(|point| point.at = Timestamp::MAX),
-        }
-        Some(one)
-    };
-    values.into_iter().filter_map(stamp).collect()
+/// Decodes an answer, a large one beside the other tasks.
+async fn decoded(body: Bytes, wanted: Wanted) -> Result<Vec<Series>, SourceFault> {
+    if body.len() < 256 * 1024 {
+        return answer::decode(&body, &wanted);
+    }
+    tokio::task::spawn_blocking(move || answer::decode(&body, &wanted))
+        .await
+        .unwrap_or(Err(SourceFault::Malformed))
 }
 
 /// Whether a stamp can be the time of a sample.

@@ -378,7 +378,7 @@ impl Scraper {
 }
 
 impl Scraper {
-    /// Shows the pods of those targets that somebody looks at.
+    /// Shows the pods of those targets that somebody looks at, and those of which nothing counts.
     fn tell_pods(&self, round: &Round) {
         let now = self.clock.now();
         let mut readings = self.readings.lock();
@@ -388,6 +388,8 @@ impl Scraper {
                 let pods = plan.watched.readings();
                 readings.tell(&plan.target, PodRound { at: round.began, pods });
             }
+            // Where only a sample of the pods is asked, the others are silent without a fault.
+            readings.blame(now, &plan.target, &self.name, plan.watched.blamed());
         }
     }
 }

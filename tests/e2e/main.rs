@@ -10,6 +10,7 @@
     reason = "test support: what goes wrong here is the test's failure"
 )]
 
+mod amnesia;
 mod harness;
 mod kubernetes;
 mod leadership;

@@ -7,8 +7,9 @@ use http::StatusCode;
 
 use crate::cell::{Cell, CellOptions, NewWorkload};
 use crate::dice::Dice;
-use crate::stage::Stage;
+use crate::stage::{LIMIT, Stage};
 use crate::support::app::Fault;
+use crate::support::wait::eventually;
 
 pub(crate) async fn unscrapable_and_lying(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     let mut cell = Cell::start(&stage, "pods", CellOptions::default()).await;
@@ -39,6 +40,15 @@ pub(crate) async fn unscrapable_and_lying(stage: Arc<Stage>, mut dice: Dice) -> 
             pod.app.set_fault(fault.clone());
         }
         workload.endures(dice.millis(4000..=6000)).await;
+        // A lie that is a number is told from silence; the limit is a million times the target.
+        if matches!(fault, Fault::Number(number) if number > 1e7) {
+            let named = format!("{} Implausible", pods[0].name);
+            eventually(LIMIT, "the pod that lies is named", || async {
+                let screen = cell.podswell.lock().await.explain("pods", "scraped");
+                if screen.contains(&named) { Ok(()) } else { Err(screen) }
+            })
+            .await;
+        }
         for pod in pods {
             pod.app.set_fault(Fault::None);
         }

@@ -201,6 +201,7 @@ fn config_map(object: &Object<'_>, world: &mut World, findings: &mut Findings) {
                     "default-max-scale",
                     "adopt-namespaces",
                     "keda-addresses",
+                    "pod-plausibility-cap",
                     "query-namespaces",
                 ];
                 let meant = nearest(&key, names.into_iter()).filter(|meant| *meant != key);
@@ -359,7 +360,7 @@ fn unread_query(
     }
     let tenant =
         Tenant { label: "namespace", namespace: &object.namespace, deployment: object.name };
-    let error = narrow(text, tenant).err()?;
+    let error = narrow(text, tenant, Duration::ZERO).err()?;
     let code = match error {
         QueryError::Foreign { .. } => ProblemCode::ForeignSeries,
         QueryError::Invalid(_) => ProblemCode::InvalidAnnotation,

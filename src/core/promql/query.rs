@@ -37,6 +37,9 @@ pub struct Tenant<'a> {
 pub struct NarrowQuery {
     /// What the server is asked.
     pub text: String,
+    /// What it is asked about earlier moments: the same, but a sample that was stale by then counts for
+    /// nothing. A server that was away would else fill that time with its last numbers.
+    pub past: String,
     /// The longest range in it: each of its numbers says something about so long a time.
     pub range: Option<Duration>,
 }
@@ -160,9 +163,15 @@ const OPERATORS: [&str; 12] = ["==", "!=", ">=", "<=", "+", "-", "*", "/", "%", 
 /// Reads a query and narrows it to the namespace of its workload. `$namespace` and `$deployment` in the
 /// values of matchers are replaced, escaped as the place needs it.
 ///
+/// `stale_after` – how old a sample may be that counts at an earlier moment.
+///
 /// # Errors
 /// The first thing that is wrong.
-pub fn narrow(text: &str, tenant: Tenant<'_>) -> Result<NarrowQuery, QueryError> {
+pub fn narrow(
+    text: &str,
+    tenant: Tenant<'_>,
+    stale_after: Duration,
+) -> Result<NarrowQuery, QueryError> {
     if text.len() > MAX_BYTES {
         return Err(invalid(format!("is longer than {MAX_BYTES} bytes")));
     }
@@ -175,6 +184,8 @@ pub fn narrow(text: &str, tenant: Tenant<'_>) -> Result<NarrowQuery, QueryError>
         selectors: 0,
         depth: 0,
         range: None,
+        instants: Vec::new(),
+        asks_for_stamps: false,
     };
     reader.expression()?;
     reader.cursor.space();
@@ -182,7 +193,8 @@ pub fn narrow(text: &str, tenant: Tenant<'_>) -> Result<NarrowQuery, QueryError>
         return Err(reader.complaint("an operator should stand before"));
     }
     reader.copy_up_to(text.len());
-    Ok(NarrowQuery { text: reader.out, range: reader.range })
+    let past = reader.of_the_past(stale_after);
+    Ok(NarrowQuery { text: reader.out, past, range: reader.range })
 }
 
 fn invalid(why: impl Into<String>) -> QueryError {
@@ -199,6 +211,10 @@ struct Reader<'a> {
     selectors: usize,
     depth: usize,
     range: Option<Duration>,
+    /// Where selectors without a range stand in `out`, first byte and first byte behind.
+    instants: Vec<(usize, usize)>,
+    /// Whether the times of samples are asked for, which a function over a range would change.
+    asks_for_stamps: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -209,6 +225,20 @@ impl<'a> Reader<'a> {
     fn copy_up_to(&mut self, at: usize) {
         self.out.push_str(self.cursor.text.get(self.copied..at).unwrap_or_default());
         self.copied = at;
+    }
+
+    /// The query with no sample older than `stale_after` in it.
+    fn of_the_past(&self, stale_after: Duration) -> String {
+        let range = format!("[{}ms])", stale_after.as_millis().max(1));
+        let mut past = String::new();
+        let mut copied = 0;
+        for (from, to) in &self.instants {
+            let part = |from: usize, to: usize| self.out.get(from..to).unwrap_or_default();
+            past.extend([part(copied, *from), "last_over_time(", part(*from, *to), &range]);
+            copied = *to;
+        }
+        past.push_str(self.out.get(copied..).unwrap_or_default());
+        past
     }
 
     /// The next character that is no space.
@@ -339,7 +369,11 @@ impl<'a> Reader<'a> {
                     .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
                 return Err(invalid(format!("there is no function {}{meant}", shown(word))));
             }
-            return self.arguments();
+            let outside = self.asks_for_stamps;
+            self.asks_for_stamps |= word == "timestamp";
+            self.arguments()?;
+            self.asks_for_stamps = outside;
+            return Ok(());
         }
         self.cursor.at = at;
         if KEYWORDS.contains(&keyword.as_str()) || matches!(&*keyword, "unless" | "start") {
@@ -399,6 +433,8 @@ impl<'a> Reader<'a> {
         if self.selectors > MAX_SELECTORS {
             return Err(invalid(format!("has more than {MAX_SELECTORS} selectors")));
         }
+        self.copy_up_to(self.cursor.at);
+        let begin = self.out.len();
         let name = self.cursor.word(is_metric_start, is_metric_byte);
         let end_of_name = self.cursor.at;
         let Tenant { label, namespace, .. } = self.tenant;
@@ -409,13 +445,17 @@ impl<'a> Reader<'a> {
             self.out.push_str(&ours);
             self.out.push(',');
             self.matchers(!name.is_empty())?;
+            self.copy_up_to(self.cursor.at);
         } else {
             self.cursor.at = end_of_name;
             self.copy_up_to(end_of_name);
             self.out.extend(["{", &ours, "}"]);
         }
+        let end = self.out.len();
         if self.next() == Some('[') {
             self.range_of_selector()?;
+        } else if !self.asks_for_stamps {
+            self.instants.push((begin, end));
         }
         if self.next() == Some('@') || self.keyword() == "offset" {
             return Err(self.complaint("a query asks for now, not for another time:"));

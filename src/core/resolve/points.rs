@@ -11,7 +11,7 @@ use crate::core::keys::{self, Key};
 use crate::core::problem::{Problem, ProblemCode};
 use crate::core::promql;
 use crate::core::promql::query::{self, QueryError, Tenant};
-use crate::core::source::{PointConfig, SCRAPE, ScrapeSpec, Share, SourceFacts, Wiring};
+use crate::core::source::{OwnQuery, PointConfig, SCRAPE, ScrapeSpec, Share, SourceFacts, Wiring};
 use crate::core::spec::ScalingMetric;
 use crate::core::text::{escaped, nearest, shown};
 
@@ -291,7 +291,8 @@ impl<'a> Resolver<'a, '_> {
             }
         };
         let Inputs { namespace, name: deployment, .. } = *self.inputs;
-        let query = match query::narrow(&text, Tenant { label, namespace, deployment }) {
+        let tenant = Tenant { label, namespace, deployment };
+        let query = match query::narrow(&text, tenant, facts.stale_after) {
             Ok(query) => query,
             Err(error) => {
                 let code = match error {
@@ -307,7 +308,8 @@ impl<'a> Resolver<'a, '_> {
             self.skip(ProblemCode::RangeAboveWindow, &keys::QUERY, why);
             return None;
         }
-        self.measured.wiring.queries.insert(facts.name.clone(), query.text.into());
+        let own = OwnQuery { text: query.text.into(), past: query.past.into() };
+        self.measured.wiring.queries.insert(facts.name.clone(), own);
         Some(PointConfig { range: query.range, ..point_of(facts) })
     }
 

@@ -1221,7 +1221,10 @@ fn a_query_needs_the_administrator_s_word() {
     assert_eq!(codes(&config), []);
     assert_eq!(&*config.points[0].source, "own");
     let asked = "sum(x{namespace=\"shop\",queue=\"cart\"})";
-    assert_eq!(wiring.queries["own"].as_ref(), asked);
+    assert_eq!(&*wiring.queries["own"].text, asked);
+    // The source is stale after 37.5 s.
+    let past = "sum(last_over_time(x{namespace=\"shop\",queue=\"cart\"}[37500ms]))";
+    assert_eq!(&*wiring.queries["own"].past, past);
 }
 
 #[test]
@@ -1291,7 +1294,10 @@ fn nobody_reaches_another_tenant_s_series() {
 }
 
 #[test]
-fn a_pod_may_claim_a_million_targets() {
+fn a_pod_may_claim_a_million_targets_or_what_the_administrator_says() {
+    let mut strict = default_world();
+    strict.process.pod_plausibility_cap = 20;
+    assert_eq!(strict.resolve(&[OURS]).wiring.most_per_pod, Some(2000));
     let most = |pairs: Pairs<'_>| default_world().resolve(pairs).wiring.most_per_pod;
     assert_eq!(most(&[OURS]), Some(100_000_000));
     assert_eq!(most(&[OURS, ("target", "0.01")]), Some(10_000));

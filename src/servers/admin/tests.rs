@@ -10,6 +10,8 @@ use crate::core::config::TargetConfig;
 use crate::core::decision::{
     Decision, MeasureRecord, Observation, Reason, SampleCounts, TargetStatus,
 };
+use crate::core::event::SourceFault;
+use crate::core::pod_reading::BlamedPod;
 use crate::core::problem::{Problem, ProblemCode};
 use crate::core::spec::ScalingMetric;
 use crate::core::target::PodCounts;
@@ -142,6 +144,15 @@ async fn targets_are_listed_and_shown_in_full() {
         call(admin(&readers), "GET /v1/targets/shop/checkout/explain", &[], "").await;
     assert_eq!(status, 200);
     assert!(screen.starts_with("checkout (shop)   3 replicas") && !screen.contains('\u{1b}'));
+    assert!(!screen.contains("silent"));
+    let liar = BlamedPod { name: "checkout-\u{1b}".into(), fault: SourceFault::Implausible };
+    let checkout = TargetId::deployment("shop", "checkout");
+    let blamed = [liar].into_iter();
+    readers.pods.lock().blame(readers.clock.now(), &checkout, &SCRAPE.into(), blamed);
+    let path = "GET /v1/targets/shop/checkout/explain";
+    let (_, screen) = call(admin(&readers), path, &[], "").await;
+    let line = r"  silent    checkout-\u{1b} Implausible: nothing of them counts";
+    assert!(screen.lines().any(|one| one == line), "{screen}");
     let (status, state) = call(admin(&readers), "GET /v1/status", &[], "").await;
     let state: serde_json::Value = serde_json::from_str(&state).unwrap();
     assert_eq!((status, &state["targets"], &state["attention"]), (200, &2.into(), &2.into()));

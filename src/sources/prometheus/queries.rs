@@ -3,11 +3,15 @@
 //! Whoever brings an expensive query waits for it alone: the queries of one namespace are asked one after
 //! the other, those of different namespaces side by side, and one that fails is asked more and more seldom.
 //! The texts come narrowed to their namespace ([`crate::core::promql::query`]).
+//!
+//! After a start, and after a pause of the server, a query is also asked about the time that the window
+//! lacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -15,15 +19,19 @@ use rand::RngExt;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::core::Timestamp;
 use crate::core::event::{Event, Reading, Sample, SourceFault};
+use crate::core::source::OwnQuery;
 use crate::core::target::TargetId;
-use crate::runtime::clock::instant;
+use crate::runtime::clock::{age_of, instant};
 use crate::sources::Surroundings;
 use crate::sources::counters::SourceCounters;
 use crate::sources::definition::SourceDefinition;
 use crate::sources::faults::FaultGate;
+use crate::sources::series::Point;
 
 use super::answer::{self, Series, Wanted};
+use super::past::{self, Moments};
 use super::server::{Asker, Connection};
 
 /// How long one query may take.
@@ -32,6 +40,10 @@ const QUERY_LIMIT: Duration = Duration::from_secs(3);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// The most namespaces that are asked for at the same time.
 const MAX_NAMESPACES: usize = 16;
+/// The most bytes of an answer about the past: a number for each second of the longest window.
+const MAX_PAST_BYTES: usize = 1 << 20;
+/// A workload's past is not asked for more often than this, however often a tenant changes its mind.
+const FILL_PAUSE: Duration = Duration::from_secs(30);
 /// How often it is looked what is due.
 const LOOK: Duration = Duration::from_secs(1);
 /// The pause after the first failure of a query, and the longest one.
@@ -52,21 +64,34 @@ pub(in crate::sources) struct QueryAsker {
 
 /// When a workload's query is asked next.
 struct Turn {
-    text: Arc<str>,
+    query: OwnQuery,
+    window: Duration,
     due: Instant,
     failures: u32,
+    /// When a number was last heard, of this query or of the one before.
+    heard_at: Option<Instant>,
+    /// When its past was last asked for.
+    filled_at: Option<Instant>,
 }
 
 /// One query that is due.
 struct Question {
     target: TargetId,
-    text: Arc<str>,
+    query: OwnQuery,
+    /// How much of the past is asked for, and in which steps.
+    past: Option<(Duration, Duration)>,
+}
+
+/// What is answered to a question: numbers of the past, oldest first, and that of the present.
+struct Numbers {
+    past: Vec<Point>,
+    present: Point,
 }
 
 /// What came of the queries of one namespace.
 struct Answers {
     namespace: Arc<str>,
-    given: Vec<(Question, Duration, Result<f64, SourceFault>)>,
+    given: Vec<(Question, Duration, Result<Numbers, SourceFault>)>,
 }
 
 impl QueryAsker {
@@ -128,10 +153,20 @@ impl QueryAsker {
     fn read_roster(&mut self) {
         let mut known = std::mem::take(&mut self.turns);
         for (target, enrolled) in self.around.roster.read().iter() {
-            let Some(text) = enrolled.wiring.queries.get(&self.definition.name) else { continue };
-            let turn = known.remove(target).filter(|turn| turn.text == *text);
-            let now = || Turn { text: text.clone(), due: instant(), failures: 0 };
-            self.turns.insert(target.clone(), turn.unwrap_or_else(now));
+            let Some(query) = enrolled.wiring.queries.get(&self.definition.name) else { continue };
+            let window = enrolled.wiring.stable_window;
+            let turn = match known.remove(target) {
+                Some(turn) if turn.query == *query => Turn { window, ..turn },
+                before => Turn {
+                    query: query.clone(),
+                    window,
+                    due: instant(),
+                    failures: 0,
+                    heard_at: before.as_ref().and_then(|turn| turn.heard_at),
+                    filled_at: before.and_then(|turn| turn.filled_at),
+                },
+            };
+            self.turns.insert(target.clone(), turn);
         }
         let turns = &self.turns;
         self.gate.retain(|target| turns.contains_key(target));
@@ -148,7 +183,11 @@ impl QueryAsker {
             let namespace = &target.namespace;
             let fits = due.len() < room || due.contains_key(namespace);
             if fits && !self.busy.contains(namespace) {
-                let question = Question { target: target.clone(), text: turn.text.clone() };
+                let question = Question {
+                    target: target.clone(),
+                    query: turn.query.clone(),
+                    past: turn.lacks(now, &self.definition),
+                };
                 due.entry(namespace.clone()).or_default().push(question);
             }
         }
@@ -164,25 +203,28 @@ impl QueryAsker {
     }
 
     /// Ends one question: a sample, or why there is none.
-    fn settle(&mut self, question: Question, answer: Result<f64, SourceFault>) {
-        let Question { target, text } = question;
+    fn settle(&mut self, question: Question, answer: Result<Numbers, SourceFault>) {
+        let Question { target, query, past } = question;
         // The workload may have changed its mind meanwhile.
-        let Some(turn) = self.turns.get_mut(&target).filter(|turn| turn.text == text) else {
+        let Some(turn) = self.turns.get_mut(&target).filter(|turn| turn.query == query) else {
             return;
         };
         match answer {
-            Ok(seen) => {
+            Ok(numbers) => {
+                let now = instant();
                 turn.failures = 0;
+                turn.heard_at = Some(now);
+                turn.filled_at = past.map(|_| now).or(turn.filled_at);
                 let jitter = rand::rng().random_range(0.9..1.0);
-                turn.due = instant() + self.definition.interval.mul_f64(jitter);
-                let reading = Reading::Value { seen, missing: 0 };
-                self.counters.sampled(&reading);
+                turn.due = now + self.definition.interval.mul_f64(jitter);
                 self.gate.clear(&target);
-                let source = self.definition.name.clone();
-                // The server evaluates it now, and its clock may differ from ours.
-                let age = Duration::ZERO;
-                let sample = Sample { target, source, age, stamp_ms: None, reading };
-                self.around.engine.offer(Event::Sampled { samples: vec![sample] });
+                let source = &self.definition.name;
+                let sampled = numbers.readings().map(|(age, reading)| {
+                    self.counters.sampled(&reading);
+                    let (target, source) = (target.clone(), source.clone());
+                    Sample { target, source, age, stamp_ms: None, reading }
+                });
+                self.around.engine.offer(Event::Sampled { samples: sampled.collect() });
             }
             Err(fault) => {
                 let pause = FIRST_PAUSE * 2_u32.saturating_pow(turn.failures.min(8));
@@ -196,22 +238,74 @@ impl QueryAsker {
     }
 }
 
+impl Turn {
+    /// How much of the past the window lacks, and in which steps it is to be asked for: all of it at first,
+    /// and after a pause the time of the pause.
+    fn lacks(&self, now: Instant, definition: &SourceDefinition) -> Option<(Duration, Duration)> {
+        let is_rested = self.filled_at.is_none_or(|at| now - at >= FILL_PAUSE);
+        let silence = self.heard_at.map_or(Duration::MAX, |at| now - at);
+        // A window ends at the newest number, and what counts at its beginning may be older.
+        let most = self.window + definition.stale_after;
+        let lacks = is_rested && silence > definition.stale_after;
+        lacks.then_some((silence.min(most), definition.interval))
+    }
+}
+
+impl Numbers {
+    /// Each number with its age, oldest first. The present is that of the server, whose clock may differ
+    /// from ours.
+    fn readings(&self) -> impl Iterator<Item = (Duration, Reading)> + '_ {
+        let now = self.present.at;
+        let past = self.past.iter().filter(move |point| point.at < now);
+        past.chain([&self.present]).map(move |point| {
+            (age_of(point.at, now), Reading::Value { seen: point.value, missing: 0 })
+        })
+    }
+}
+
 /// Asks the queries of one namespace, one after the other.
 async fn ask_all(asker: Asker, namespace: Arc<str>, questions: Vec<Question>) -> Answers {
     let mut given = Vec::new();
     for question in questions {
         let began = instant();
-        let answer = asker.query(&question.text, None, QUERY_LIMIT, MAX_ANSWER_BYTES);
-        let answer = tokio::time::timeout(QUERY_LIMIT, answer).await;
-        let body = answer.unwrap_or(Err(SourceFault::Timeout));
-        let number = body.and_then(|body| number_of(&answer::decode(&body, &Wanted::default())?));
-        given.push((question, began.elapsed(), number));
+        let present = asker.query(&question.query.text, None, QUERY_LIMIT, MAX_ANSWER_BYTES);
+        let present = within_limit(present).await.and_then(|series| number_of(&series));
+        let took = began.elapsed();
+        let numbers = match present {
+            Ok(present) => {
+                Ok(Numbers { past: ask_past(&asker, &question, present.at).await, present })
+            }
+            Err(fault) => Err(fault),
+        };
+        given.push((question, took, numbers));
     }
     Answers { namespace, given }
 }
 
+/// The numbers before `now`. Without an answer the window begins with the present.
+async fn ask_past(asker: &Asker, question: &Question, now: Timestamp) -> Vec<Point> {
+    let Some((span, step)) = question.past else { return Vec::new() };
+    let (text, moments) = (&question.query.past, Moments::before(now, span, step));
+    let answer = asker.query_range(text, moments, QUERY_LIMIT, MAX_PAST_BYTES);
+    match within_limit(answer).await {
+        Ok(series) => past::numbers(&series),
+        Err(fault) => {
+            let target = &question.target;
+            tracing::debug!(%target, fault = fault.as_str(), "the past of a query is not known");
+            Vec::new()
+        }
+    }
+}
+
+async fn within_limit(
+    answer: impl Future<Output = Result<Bytes, SourceFault>>,
+) -> Result<Vec<Series>, SourceFault> {
+    let body = tokio::time::timeout(QUERY_LIMIT, answer).await;
+    answer::decode(&body.unwrap_or(Err(SourceFault::Timeout))?, &Wanted::default())
+}
+
 /// The one number of an answer.
-fn number_of(series: &[Series]) -> Result<f64, SourceFault> {
+fn number_of(series: &[Series]) -> Result<Point, SourceFault> {
     let points = match series {
         [] => return Err(SourceFault::Empty),
         [one] => one.points.as_slice(),
@@ -219,7 +313,7 @@ fn number_of(series: &[Series]) -> Result<f64, SourceFault> {
     };
     match points {
         [] => Err(SourceFault::Empty),
-        [point] if point.value.is_finite() && point.value >= 0.0 => Ok(point.value),
+        [point] if point.value.is_finite() && point.value >= 0.0 => Ok(*point),
         [_] => Err(SourceFault::InvalidSample),
         _ => Err(SourceFault::Ambiguous),
     }

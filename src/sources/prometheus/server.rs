@@ -17,6 +17,7 @@ use crate::sources::SourceError;
 use crate::sources::definition::{Auth, Server};
 
 use super::answer::seconds_of;
+use super::past::Moments;
 
 /// The most bytes of an answer.
 pub(super) const MAX_ANSWER_BYTES: usize = 32 << 20;
@@ -62,11 +63,22 @@ impl Asker {
         if let Some(time) = time {
             query = query.query("time", seconds_of(time));
         }
-        let response = query.get_raw().await.map_err(|error| {
-            use std::error::Error as _;
-            fault_of(error.source().and_then(|source| source.downcast_ref::<reqwest::Error>()))
-        })?;
-        read_bounded(response, most).await
+        read_bounded(query.get_raw().await.map_err(|error| fault_within(&error))?, most).await
+    }
+
+    /// As [`Asker::query`], about several moments.
+    pub(super) async fn query_range(
+        &self,
+        text: &str,
+        moments: Moments,
+        timeout: Duration,
+        most: usize,
+    ) -> Result<Bytes, SourceFault> {
+        let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        let Moments { first, last, step } = moments;
+        let query = self.client.query_range(text, first, last, step.as_secs_f64());
+        let response = query.timeout(millis).get_raw().await;
+        read_bounded(response.map_err(|error| fault_within(&error))?, most).await
     }
 }
 
@@ -236,6 +248,11 @@ async fn read_bounded(mut response: reqwest::Response, most: usize) -> Result<By
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+fn fault_within(error: &prometheus_http_query::Error) -> SourceFault {
+    use std::error::Error as _;
+    fault_of(error.source().and_then(|source| source.downcast_ref::<reqwest::Error>()))
 }
 
 fn fault_of(error: Option<&reqwest::Error>) -> SourceFault {

@@ -39,13 +39,47 @@ async fn answer_one(
     answer(&query, time)
 }
 
+/// What an expression gives at a moment.
+type AnswerAt = dyn Fn(&str, f64) -> f64 + Send + Sync;
+
+async fn answer_range(
+    State(answer): State<Arc<AnswerAt>>,
+    Params(params): Params<BTreeMap<String, String>>,
+) -> Response {
+    let number = |name: &str| params[name].parse::<f64>().unwrap();
+    let (mut at, mut values) = (number("start"), Vec::new());
+    while at <= number("end") {
+        values.push(format!("[{at:.3},\"{}\"]", answer(&params["query"], at)));
+        at += number("step");
+    }
+    let labels = labels(&[("ns", "shop"), ("app", "a")]);
+    body("matrix", &[format!(r#"{{"metric":{labels},"values":[{}]}}"#, values.join(","))])
+}
+
 impl Fake {
+    /// One whose expressions have one series, of the workload `a`, now and at earlier moments.
+    async fn with_past(answer: impl Fn(&str, f64) -> f64 + Send + Sync + 'static) -> Self {
+        let answer: Arc<AnswerAt> = Arc::new(answer);
+        let of_past = Router::new()
+            .route("/api/v1/query_range", axum::routing::get(answer_range))
+            .with_state(answer.clone());
+        let labels = [("ns", "shop"), ("app", "a")];
+        let now = move |query: &str, time| {
+            body("vector", &[instant_of(&labels, time, answer(query, time))])
+        };
+        Self::serve(Arc::new(now), of_past).await
+    }
+
     async fn start(answer: impl Fn(&str, f64) -> Response + Send + Sync + 'static) -> Self {
+        Self::serve(Arc::new(answer), Router::new()).await
+    }
+
+    async fn serve(answer: Arc<Answerer>, more: Router) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let answer: Arc<Answerer> = Arc::new(answer);
         let app = Router::new()
             .route("/api/v1/query", axum::routing::get(answer_one))
-            .with_state((answer, asked.clone()));
+            .with_state((answer, asked.clone()))
+            .merge(more);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -144,6 +178,7 @@ impl World {
         });
         let wiring = Wiring {
             sources: vec!["api".into()],
+            most_per_pod: Some(1_000_000),
             stable_window: Duration::from_secs(60),
             ..Wiring::default()
         };
@@ -241,6 +276,38 @@ async fn raw_samples_fill_the_window_and_then_come_one_by_one() {
     assert!(asked[1..].iter().all(|query| range_of(query) < 10.0), "{asked:?}");
     let (_, counters) = world.metrics.snapshot().remove(0);
     assert!(counters.outcomes[0].1 >= 60);
+}
+
+/// A pod that claims more than a pod can bear is one that does not answer, and is named until it is honest.
+#[tokio::test]
+async fn a_pod_that_lies_is_named() {
+    let lie = Arc::new(Mutex::new(2e9));
+    let told = lie.clone();
+    let fake = Fake::start(move |query, time| {
+        let (span, told) = ((time, range_of(query)), *told.lock());
+        let series =
+            |pod, load| raw(&[("ns", "shop"), ("pod", pod)], span, (1.0, 0.0), move |_| load);
+        body("matrix", &[series("a-1", 3.0), series("a-2", told)])
+    })
+    .await;
+    let mut world = World::start(&fake.url, BY_POD);
+    let target = world.enrol("a", &["a-1", "a-2"]);
+    let readings = world.sources.pod_readings();
+    let clock = SystemClock::new();
+    let blamed = || {
+        let blamed = readings.lock().blamed(clock.now(), &target);
+        blamed.into_iter().map(|pod| (pod.name.to_string(), pod.fault)).collect::<Vec<_>>()
+    };
+    for sample in world.next_samples().await {
+        assert_eq!(sample.reading, value(3.0, 1));
+    }
+    while blamed() != [("a-2".to_owned(), SourceFault::Implausible)] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    *lie.lock() = 4.0;
+    while !blamed().is_empty() {
+        world.next_samples().await;
+    }
 }
 
 #[tokio::test]
@@ -417,6 +484,44 @@ match: { namespace: ns, workload: app }
     }
     let asked = fake.asked();
     assert!(asked.chunks_exact(2).all(|pair| pair == ["timestamp(load)", "load"]), "{asked:?}");
+}
+
+/// A server that was away answers with its last numbers for five minutes; their stamps tell.
+#[tokio::test]
+async fn an_expression_with_stamps_fills_the_window_but_not_an_outage() {
+    let began = now_s();
+    let outage = (began - 40.0)..(began - 20.0);
+    let away = outage.clone();
+    let fake = Fake::with_past(move |query, time| {
+        let known = if away.contains(&time) { away.start } else { time };
+        if query == "timestamp(load)" { (known / 4.0).floor() * 4.0 } else { 7.0 }
+    })
+    .await;
+    let document = "
+kind: concurrency
+expr: load
+form: gauge
+timestamp: timestamp(load)
+interval: 4s
+match: { namespace: ns, workload: app }
+";
+    let mut world = World::start(&fake.url, document);
+    world.enrol("a", &[]);
+    let first = world.next_samples().await;
+    let mut stamps = Vec::new();
+    for sample in &first {
+        assert_eq!(sample.reading, value(7.0, 0));
+        let stamp = sample.stamp_ms.unwrap();
+        assert_eq!(stamp % 4_000, 0);
+        stamps.push(f64::from(u32::try_from(stamp / 1000).unwrap()));
+    }
+    assert!(stamps.is_sorted_by(|before, after| before < after), "{stamps:?}");
+    assert!(stamps[0] < began - 55.0, "{stamps:?}");
+    assert!(stamps.iter().all(|stamp| !outage.contains(stamp)), "{stamps:?} {outage:?}");
+    assert!((12..=20).contains(&stamps.len()), "{stamps:?}");
+    // What came is not told again.
+    let next = world.next_samples().await;
+    assert!(next.len() <= 2 && next[0].stamp_ms > first.last().unwrap().stamp_ms, "{next:?}");
 }
 
 #[tokio::test]

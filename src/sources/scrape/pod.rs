@@ -8,7 +8,7 @@ use http::Uri;
 
 use crate::core::Timestamp;
 use crate::core::event::{Reading, SourceFault};
-use crate::core::pod_reading::PodReading;
+use crate::core::pod_reading::{BlamedPod, PodReading};
 use crate::core::roster::PodFacts;
 use crate::core::source::{ScrapeFormat, ScrapeSpec, Wiring};
 use crate::core::spec::ScalingMetric;
@@ -291,6 +291,15 @@ impl Watched {
             fault: pod.fault,
         });
         readings.collect()
+    }
+
+    /// The ready pods of which nothing counts, and why.
+    pub(super) fn blamed(&self) -> impl Iterator<Item = BlamedPod> + '_ {
+        let silent = self.pods.iter().filter(|pod| {
+            pod.heard == Heard::Nothing
+                && (pod.kept.is_none() || pod.fault == Some(SourceFault::Implausible))
+        });
+        silent.filter_map(|pod| Some(BlamedPod { name: pod.name.clone(), fault: pod.fault? }))
     }
 
     /// The fault that most pods have; the first one of several.

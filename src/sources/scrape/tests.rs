@@ -314,7 +314,8 @@ async fn every_bad_answer_has_its_own_fault_and_harms_nobody_else() {
             }
             Event::Sampled { samples } => {
                 assert!(samples.iter().all(|sample| sample.target == good), "{samples:?}");
-                assert!(samples.iter().all(|sample| sample.age < PERIOD / 2), "{samples:?}");
+                // Not held back until the slow ones have run into the end of the round.
+                assert!(samples.iter().all(|sample| sample.age < PERIOD * 9 / 10), "{samples:?}");
                 sound += samples.len();
             }
             other => panic!("{other:?}"),

@@ -4,8 +4,10 @@ use super::*;
 
 const TENANT: Tenant<'_> = Tenant { label: "namespace", namespace: "shop", deployment: "cart.v2" };
 
+const STALE: Duration = Duration::from_millis(2500);
+
 fn text(query: &str) -> String {
-    narrow(query, TENANT).map_or_else(|why| format!("refused: {why}"), |query| query.text)
+    narrow(query, TENANT, STALE).map_or_else(|why| format!("refused: {why}"), |query| query.text)
 }
 
 #[test]
@@ -41,6 +43,27 @@ fn every_selector_is_narrowed() {
     }
 }
 
+/// A server that was away has no samples of that time; its last ones must not stand for it.
+#[test]
+fn earlier_moments_know_no_stale_samples() {
+    let x = r#"last_over_time(x{namespace="shop"}[2500ms])"#;
+    for (query, past) in [
+        ("x", x.to_owned()),
+        (" sum ( x ) by (a) + x", format!(" sum ( {x} ) by (a) + {x}")),
+        (
+            r#"x {a="b", } * 2"#,
+            r#"last_over_time(x {namespace="shop",a="b", }[2500ms]) * 2"#.to_owned(),
+        ),
+        // What has a range knows its limits, and a stamp is that of the sample.
+        ("rate(x[1m])", r#"rate(x{namespace="shop"}[1m])"#.to_owned()),
+        ("timestamp(x) + (x)", format!(r#"timestamp(x{{namespace="shop"}}) + ({x})"#)),
+        ("hour() + vector(1)", "hour() + vector(1)".to_owned()),
+    ] {
+        let asked = narrow(query, TENANT, STALE).map(|query| query.past);
+        assert_eq!(asked, Ok(past), "{query}");
+    }
+}
+
 #[test]
 fn names_are_put_in_and_escaped() {
     for (query, narrowed) in [
@@ -52,7 +75,7 @@ fn names_are_put_in_and_escaped() {
         assert_eq!(text(query), narrowed, "{query}");
     }
     let odd = Tenant { label: "ns", namespace: "a\"b\\c", deployment: "d" };
-    let narrowed = narrow("x{a='$namespace'}", odd).map(|query| query.text);
+    let narrowed = narrow("x{a='$namespace'}", odd, STALE).map(|query| query.text);
     assert_eq!(narrowed.as_deref(), Ok(r#"x{ns="a\"b\\c",a='a"b\\c'}"#));
 }
 
@@ -70,7 +93,7 @@ fn other_namespaces_are_out_of_reach() {
         r"sum(x) or up{ namespace = 'other' }",
         r#"x{a="b"} or up{namespace="other"}"#,
     ] {
-        let error = narrow(query, TENANT).expect_err(query);
+        let error = narrow(query, TENANT, STALE).expect_err(query);
         assert!(matches!(error, QueryError::Foreign { .. }), "{query}: {error}");
         assert!(error.to_string().contains("own namespace"), "{query}: {error}");
     }
@@ -114,7 +137,7 @@ fn what_is_not_understood_is_not_asked() {
         ("x{\"y\"}", "second metric name"),
         ("a+b+c+d+e+f+g+h+i", "more than 8 selectors"),
     ] {
-        let error = narrow(query, TENANT).expect_err(query);
+        let error = narrow(query, TENANT, STALE).expect_err(query);
         assert!(error.to_string().contains(word), "{query}: {error}");
     }
     let deep = format!("{}1{}", "(".repeat(20), ")".repeat(20));
@@ -124,7 +147,8 @@ fn what_is_not_understood_is_not_asked() {
 
 #[test]
 fn the_longest_range_counts() {
-    let range = |query| narrow(query, TENANT).expect(query).range.map(|range| range.as_secs());
+    let range =
+        |query| narrow(query, TENANT, STALE).expect(query).range.map(|range| range.as_secs());
     assert_eq!(range("x"), None);
     assert_eq!(range("rate(x[1m30s]) + max_over_time(y[30s])"), Some(90));
     assert_eq!(range("rate(x[1h])"), Some(3600));
@@ -154,7 +178,7 @@ fn is_narrow(text: &str) -> bool {
 proptest! {
     #[test]
     fn no_text_panics(text in "\\PC{0,40}") {
-        let _ = narrow(&text, TENANT);
+        let _ = narrow(&text, TENANT, STALE);
     }
 
     #[test]
@@ -164,8 +188,9 @@ proptest! {
             "namespace", "other", " or ", " and ", " on", "1", "rate", "a=\"b\"", "$namespace", " ", "#", "\n",
         ]), 0..14)
     ) {
-        if let Ok(query) = narrow(&parts.concat(), TENANT) {
+        if let Ok(query) = narrow(&parts.concat(), TENANT, STALE) {
             prop_assert!(is_narrow(&query.text), "{}", query.text);
+            prop_assert!(is_narrow(&query.past), "{}", query.past);
         }
     }
 }

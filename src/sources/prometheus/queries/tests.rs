@@ -1,16 +1,18 @@
 use parking_lot::RwLock;
 use tokio::sync::mpsc::Receiver;
-use wiremock::matchers::query_param;
+use wiremock::matchers::{path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::core::event::Event;
 use crate::core::roster::{Enrolled, Roster};
-use crate::core::source::Wiring;
+use crate::core::source::{OwnQuery, Wiring};
 use crate::runtime::clock::SystemClock;
 use crate::runtime::engine_handle::EngineHandle;
 use crate::sources::{SourceOptions, Sources};
 
 use super::*;
+
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// A server that answers each query by its text.
 async fn server(answers: &[(&str, ResponseTemplate)]) -> MockServer {
@@ -43,7 +45,11 @@ fn start(url: &str, queries: &[(&str, &str)]) -> (Sources, Receiver<Event>) {
     for (namespace, query) in queries {
         let wiring = Wiring {
             sources: vec!["own".into()],
-            queries: BTreeMap::from([("own".into(), Arc::from(*query))]),
+            queries: BTreeMap::from([(
+                "own".into(),
+                OwnQuery { text: (*query).into(), past: format!("past of {query}").into() },
+            )]),
+            stable_window: WINDOW,
             ..Wiring::default()
         };
         let enrolled = Enrolled { wiring: Arc::new(wiring), replicas: 1, pods: Arc::default() };
@@ -138,4 +144,77 @@ async fn a_slow_query_holds_up_its_own_namespace_only() {
     let heard = first_words(&mut events, 3).await;
     assert_eq!(heard["slow-1"], Err(SourceFault::Timeout));
     assert_eq!(heard["slow-2"], Err(SourceFault::Timeout));
+}
+
+/// What the first samples of the query `load` say: age in seconds and load, in the order of their coming.
+async fn first_samples(events: &mut Receiver<Event>) -> Vec<(f64, f64)> {
+    let event = tokio::time::timeout(Duration::from_secs(60), events.recv()).await;
+    let Event::Sampled { samples } = event.expect("in time").expect("the source runs") else {
+        panic!("no samples");
+    };
+    let read = samples.into_iter().map(|sample| match sample.reading {
+        Reading::Value { seen, missing: 0 } => (sample.age.as_secs_f64(), seen),
+        other => panic!("{other:?}"),
+    });
+    read.collect()
+}
+
+#[tokio::test]
+async fn the_past_comes_before_the_present_and_once() {
+    let past = r#"[{"metric":{},"values":[[1699999940,"1"],[1699999941,"NaN"],[1699999999,"2"],
+        [1700000000,"3"]]}]"#;
+    let matrix = answer("matrix", past);
+    for (name, answer, expected) in [
+        ("the past", matrix, &[(60.0, 1.0), (1.0, 2.0), (0.0, 5.0)][..]),
+        ("no past", answer("matrix", "[]"), &[(0.0, 5.0)]),
+        ("a refused past", ResponseTemplate::new(422), &[(0.0, 5.0)]),
+        ("a broken past", ResponseTemplate::new(500), &[(0.0, 5.0)]),
+    ] {
+        let server = server(&[("load", vector(&["5"]))]).await;
+        let mock = Mock::given(path("/api/v1/query_range"))
+            .and(query_param("query", "past of load"))
+            // The window and the 2.5 s after which a sample is stale, in steps of the interval.
+            .and(query_param("start", (1_700_000_000 - 62).to_string()))
+            .and(query_param("end", "1700000000"))
+            .and(query_param("step", "1"));
+        mock.respond_with(answer).expect(1).mount(&server).await;
+        let (_sources, mut events) = start(&server.uri(), &[("shop", "load")]);
+        assert_eq!(first_samples(&mut events).await, expected, "{name}");
+        assert_eq!(first_samples(&mut events).await, [(0.0, 5.0)], "{name}");
+    }
+}
+
+#[test]
+fn only_what_a_window_lacks_is_asked_for() {
+    let document = "server: { url: 'http://p' }\nkind: backlog\nqueries: true\nform: gauge\n\
+                    interval: 10s\nmatch: { namespace: namespace }\n";
+    let definition = SourceDefinition::parse("own", document).unwrap();
+    let seconds = Duration::from_secs;
+    let now = instant() + seconds(3600);
+    // How long ago it was heard and filled, and how much is asked for.
+    let cases = [
+        (None, None, Some(85)),
+        (Some(10), None, None),
+        (Some(40), Some(600), Some(40)),
+        (Some(600), Some(600), Some(85)),
+        (Some(40), Some(20), None),
+        (None, Some(20), None),
+    ];
+    for (heard, filled, expected) in cases {
+        let ago = |span: Option<u64>| span.map(|span| now - seconds(span));
+        let turn = Turn {
+            query: OwnQuery { text: "x".into(), past: "x".into() },
+            window: WINDOW,
+            due: now,
+            failures: 0,
+            heard_at: ago(heard),
+            filled_at: ago(filled),
+        };
+        let lacks = turn.lacks(now, &definition);
+        assert_eq!(
+            lacks,
+            expected.map(|span| (seconds(span), seconds(10))),
+            "{heard:?} {filled:?}"
+        );
+    }
 }

@@ -103,6 +103,8 @@ fn a_pod_that_claims_too_much_is_refused_alone() {
         let fault = watched.heard(1, at, Ok(Answer::Load(1_000.5)), PERIOD);
         assert_eq!(fault, Some(SourceFault::Implausible));
         assert_eq!(watched.combine(at, 2), value(1_000.0, 1));
+        let blamed: Vec<_> = watched.blamed().map(|pod| (pod.name, pod.fault)).collect();
+        assert_eq!(blamed, [("liar".into(), SourceFault::Implausible)]);
     }
     // A counter's leap is no load either, and its next step is measured from there.
     let leap = [(0, 0.0), (1_000, 1e9), (2_000, 1e9 + 7.0)];

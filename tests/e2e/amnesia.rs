@@ -1,0 +1,130 @@
+//! A restart without a snapshot: every kind of Prometheus source gives podswell its windows back, and the
+//! time in which the server itself was away stays unknown, for it is neither zero nor what was before.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::controlplane::{ControlPlane, Options};
+use crate::support::deployment::NewDeployment;
+use crate::support::load::{Level, Load, LoadOptions};
+use crate::support::node::{Node, NodeOptions};
+use crate::support::podswell::Podswell;
+use crate::support::prometheus::{Prometheus, PrometheusOptions};
+use crate::support::wait::until;
+
+/// How long a state may take to come: generous, the machine may be busy.
+const LIMIT: Duration = Duration::from_secs(180);
+const INSTALL: &str = include_str!("../../deploy/install.yaml");
+const SYSTEM: &str = "podswell-system";
+const WINDOW: Duration = Duration::from_secs(45);
+/// How long the server is away at least.
+const AWAY: Duration = Duration::from_secs(15);
+/// By how much a window may lack more or less than the outage: samples at both ends, and the staleness.
+const ROOM: Duration = Duration::from_secs(6);
+const LOAD: u32 = 35;
+
+/// A name, what a definition says besides the usual, and the query that workloads bring.
+type Source = (&'static str, &'static str, Option<&'static str>);
+
+/// Each kind of source that has a past.
+const SOURCES: [Source; 3] = [
+    (
+        "samples",
+        "selector: app_requests_in_flight\nmatch: { namespace: namespace, pod: pod }",
+        None,
+    ),
+    (
+        "stamped",
+        "expr: sum by (namespace, deployment) (app_requests_in_flight)\n\
+         timestamp: min by (namespace, deployment) (timestamp(app_requests_in_flight))\n\
+         match: { namespace: namespace, workload: deployment }",
+        None,
+    ),
+    (
+        "own",
+        "queries: true\nmatch: { namespace: namespace }",
+        Some("sum(app_requests_in_flight{deployment=\"$deployment\"})"),
+    ),
+];
+
+fn config_maps(url: &str) -> String {
+    let head =
+        format!("server: {{ url: \"{url}\" }}\nkind: concurrency\nform: gauge\ninterval: 1s\n");
+    let sources =
+        SOURCES.map(|(name, rest, _)| (name.to_owned(), format!("{head}{rest}\n").into()));
+    let map = |name: &str, data: Value| {
+        let metadata = json!({ "name": name, "namespace": SYSTEM });
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data })
+    };
+    let items = [
+        map("podswell-sources", Value::Object(sources.into_iter().collect())),
+        map("podswell", json!({ "query-namespaces": "shop" })),
+    ];
+    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
+}
+
+/// How much of a workload's window is covered, and with how much load.
+async fn window(podswell: &Podswell, name: &str) -> (Duration, f64) {
+    let status = podswell.target("shop", name).await;
+    let windows = &status["decision"]["windows"];
+    let seconds = windows["coveredSeconds"].as_u64().unwrap_or(0);
+    (Duration::from_secs(seconds), windows["stable"].as_f64().unwrap_or(0.0))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_come_back_from_prometheus() {
+    let plane = ControlPlane::start(Options::default()).await;
+    let node = Node::start(plane.client(), NodeOptions::default());
+    let mut prometheus = Prometheus::start(node.table(), PrometheusOptions::default()).await;
+    plane.apply(INSTALL).await;
+    plane.apply(&config_maps(&prometheus.url())).await;
+    let kubeconfig = plane.kubeconfig_for_service_account(SYSTEM, "podswell").await;
+    let mut podswell = Podswell::start(plane.folder(), &kubeconfig, &[]).await;
+    let mut loads = Vec::new();
+    for (name, _, query) in SOURCES {
+        let mut new = NewDeployment::new("shop", name, 5)
+            .annotation("autoscaling.knative.dev/class", "kpa.podswell.dev")
+            .annotation("autoscaling.knative.dev/target", "10")
+            .annotation("autoscaling.knative.dev/window", &format!("{}s", WINDOW.as_secs()))
+            .annotation("podswell.dev/source", name);
+        if let Some(query) = query {
+            new = new.annotation("podswell.dev/query", query);
+        }
+        new.create(&plane.client()).await;
+        let level = Level::Held(usize::try_from(LOAD).expect("a small number"));
+        loads.push(Load::start(node.table(), LoadOptions::new("shop", name), level));
+    }
+    for (name, ..) in SOURCES {
+        let what = format!("the window of {name} is full of its load");
+        let full = |(covered, load): &(Duration, f64)| {
+            *covered + ROOM / 2 > WINDOW && *load > f64::from(LOAD) - 3.0
+        };
+        until(LIMIT, &what, full, || window(&podswell, name)).await;
+    }
+
+    let away_since = Instant::now();
+    prometheus.kill();
+    podswell.kill();
+    tokio::time::sleep(AWAY).await;
+    prometheus.restart().await;
+    podswell.restart().await;
+    let restarted = Instant::now();
+    for (name, ..) in SOURCES {
+        let what = format!("{name} is heard again");
+        let heard = |(covered, _): &(Duration, f64)| !covered.is_zero();
+        let (covered, load) = until(LIMIT, &what, heard, || window(&podswell, name)).await;
+        let (away, since) = (away_since.elapsed(), restarted.elapsed());
+        let seen =
+            format!("{name}: {covered:?} covered with {load}, away for {away:?}, {since:?} ago");
+        assert!((load - f64::from(LOAD)).abs() < 5.0, "{seen}");
+        assert!(covered + away + ROOM > WINDOW, "the window is back: {seen}");
+        assert!(covered + AWAY < WINDOW + ROOM, "the outage is not known: {seen}");
+        // On a machine so busy that nothing of the window is left, there is nothing to see.
+        if away + ROOM < WINDOW {
+            assert!(covered > since, "more than was heard since the restart: {seen}");
+        }
+    }
+    drop(loads);
+}
