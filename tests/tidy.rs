@@ -211,7 +211,7 @@ fn metrics_page() -> String {
     sources.of(&source).requested(Duration::ZERO);
     let sample = Sample { target, source, age, stamp_ms: None, reading };
     metrics.arrived(&Event::Sampled { samples: vec![sample] });
-    metrics.encode().unwrap()
+    metrics.encode(true).unwrap()
 }
 
 #[test]

@@ -56,6 +56,8 @@ type HistogramFamily = Family<SourceLabel, Histogram, fn() -> Histogram>;
 /// The process's metrics. Shared; every method may be called from any task.
 pub struct Metrics {
     registry: Registry,
+    /// The families of single targets.
+    of_targets: Registry,
     decisions: Family<OutcomeLabel, Counter>,
     scale_writes: Family<OutcomeLabel, Counter>,
     scale_write_duration: Histogram,
@@ -92,6 +94,7 @@ impl Metrics {
     ) -> Arc<Self> {
         let mut metrics = Self {
             registry: Registry::with_prefix(PREFIX),
+            of_targets: Registry::with_prefix(PREFIX),
             decisions: Family::default(),
             scale_writes: Family::default(),
             scale_write_duration: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
@@ -113,7 +116,7 @@ impl Metrics {
             unknown_samples: metrics.unknown_samples.clone(),
             notices: metrics.notices.clone(),
         }));
-        metrics.registry.register_collector(Box::new(Targets { board }));
+        metrics.of_targets.register_collector(Box::new(Targets { board }));
         metrics.registry.register_collector(Box::new(Sources { sources }));
         let scaler = metrics.scaler.clone();
         metrics.registry.register_collector(Box::new(ExternalScaler { scaler }));
@@ -191,13 +194,18 @@ impl Metrics {
         }
     }
 
-    /// Writes all families in the OpenMetrics text format.
+    /// Writes the families in the OpenMetrics text format, those of single targets only `with_targets`:
+    /// they take some 2 KB each.
     ///
     /// # Errors
     /// If a family cannot be written, which no family does.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
+    pub fn encode(&self, with_targets: bool) -> Result<String, fmt::Error> {
         let mut page = String::new();
-        text::encode(&mut page, &self.registry)?;
+        if with_targets {
+            text::encode_registry(&mut page, &self.of_targets)?;
+        }
+        text::encode_registry(&mut page, &self.registry)?;
+        text::encode_eof(&mut page)?;
         Ok(page)
     }
 

@@ -312,11 +312,28 @@ async fn readyz(State(readers): State<Readers>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
-async fn metrics(State(readers): State<Readers>) -> Result<Response, ApiError> {
-    let page = readers
-        .metrics
-        .encode()
-        .map_err(|_why| ApiError::Internal("the metrics cannot be written"))?;
+/// Which families `/metrics` has.
+#[derive(Debug, Deserialize)]
+struct Families {
+    /// Whether those of single targets are among them.
+    #[serde(default = "yes")]
+    targets: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+async fn metrics(
+    State(readers): State<Readers>,
+    Query(Families { targets }): Query<Families>,
+) -> Result<Response, ApiError> {
+    // With many targets the page takes a while to write: no task may wait for that.
+    let page = tokio::task::spawn_blocking(move || readers.metrics.encode(targets)).await;
+    let page = page
+        .ok()
+        .and_then(Result::ok)
+        .ok_or(ApiError::Internal("the metrics cannot be written"))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response())
 }
 

@@ -127,7 +127,7 @@ async fn a_burst_is_decided_written_announced_and_shown() {
     let status = rig.shared.board.get(&target()).unwrap();
     let decision = status.decision.as_ref().unwrap();
     assert!(decision.bounded == 10 && decision.panic_mode.is_some(), "{decision:?}");
-    let page = rig.shared.metrics.encode().unwrap();
+    let page = rig.shared.metrics.encode(true).unwrap();
     for family in
         ["decisions_total", "sample_age_seconds_sum", "tick_duration_seconds_count", "leader 1"]
     {

@@ -287,6 +287,10 @@ async fn metrics_are_of_targets_that_are_there() {
     assert!(page.contains(&format!("podswell_pods_requested{labels} 3")), "{page}");
     assert!(page.contains(r#"code="InvalidAnnotation"} 1"#), "{page}");
     assert!(page.contains("podswell_targets 1") && page.ends_with("# EOF\n"), "{page}");
+    let (_, page) = call(routes.clone(), "GET /metrics?targets=false", &[], "").await;
+    assert!(page.contains("podswell_targets 1") && page.ends_with("# EOF\n"), "{page}");
+    assert!(!page.contains("checkout"), "{page}");
+    assert_eq!(call(routes.clone(), "GET /metrics?targets=none", &[], "").await.0, 400);
     readers.board.remove(&TargetId::deployment("shop", "checkout"));
     let (_, page) = call(routes, "GET /metrics", &[], "").await;
     assert!(!page.contains("checkout"), "{page}");

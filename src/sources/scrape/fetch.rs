@@ -18,7 +18,7 @@ use crate::sources::exposition::MAX_TEXT_BYTES;
 use crate::sources::stat;
 
 /// The most bytes of an answer's head.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_HEAD_BYTES: usize = 4 * 1024;
 /// For how long a connection waits for the next round.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -34,7 +34,7 @@ pub(super) fn client(connect_timeout: Duration) -> HttpClient {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(KEEP_ALIVE)
         .pool_max_idle_per_host(1)
-        .http1_max_buf_size(MAX_HEAD_BYTES)
+        .http1_read_buf_exact_size(MAX_HEAD_BYTES)
         .http1_max_headers(64)
         .build(connector)
 }

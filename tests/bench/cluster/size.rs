@@ -127,15 +127,12 @@ async fn create(
 /// Waits until all targets are decided and the last one is heard, then watches what that costs: cores and
 /// memory.
 async fn cost(podswell: &Podswell, workloads: u32) -> String {
-    let all = format!("podswell_targets {workloads}");
     let last = format!("w{}", workloads.saturating_sub(1));
     eventually(LIMIT, "all targets are decided and heard", || async {
-        let metrics = podswell.metrics().await;
-        let targets = metrics.lines().find(|line| line.starts_with("podswell_targets "));
-        let targets = targets.unwrap_or_default().to_owned();
+        let targets = podswell.get("/v1/status").await["targets"].as_u64();
         let target = podswell.target(NAMESPACE, &last).await;
         let signal = &target["decision"]["signal"];
-        if targets == all && signal["state"] == "fresh" {
+        if targets == Some(workloads.into()) && signal["state"] == "fresh" {
             Ok(())
         } else {
             Err((targets, signal.clone()))
