@@ -346,6 +346,10 @@ pub struct Decision {
     pub reason: Reason,
     /// Why `bounded` is not written although it may differ; `None` when writing is allowed.
     pub gate: Option<Reason>,
+    /// Whether the rules for zero would have no replica, but for what max-scale-down-rate still holds:
+    /// what is told to who goes from some replicas to none by itself, as KEDA does.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub idle: bool,
     /// All measures in the order of the configuration; empty where there is only one.
     #[cfg_attr(feature = "serde", serde(default))]
     pub measures: Vec<MeasureRecord>,
@@ -387,6 +391,13 @@ pub struct Wants {
     pub stable: f64,
     /// `ceil(panic / target)`, ≥ 0.
     pub panic: f64,
+}
+
+impl Wants {
+    /// Whether neither window asks for a pod.
+    pub fn is_nothing(&self) -> bool {
+        self.stable <= 0.0 && self.panic <= 0.0
+    }
 }
 
 /// The last write that was tried.

@@ -450,8 +450,12 @@ pub(crate) struct Verdict {
     count: usize,
     /// Why a measure is not heard, if one is not.
     pub(crate) unheard: Option<Reason>,
+    /// Since when no measure has wanted anything, if all know that.
+    pub(crate) unwanted_since: Option<Timestamp>,
     /// For how long nothing at all was heard, if the signal of every measure is lost.
     pub(crate) silence: Option<Duration>,
+    /// Whether a measure asks for a pod.
+    pub(crate) wants_any: bool,
     records: Vec<MeasureRecord>,
 }
 
@@ -474,6 +478,10 @@ impl Verdict {
         let lost = next.observation.signal == SignalState::Lost;
         let silence = lost.then_some(next.observation.age);
         self.silence = if self.count == 0 { silence } else { self.silence.min(silence) };
+        let since = next.outcome.unwanted_since;
+        let both = self.unwanted_since.zip(since).map(|(before, since)| before.max(since));
+        self.unwanted_since = if self.count == 0 { since } else { both };
+        self.wants_any |= next.outcome.wants.is_some_and(|wants| !wants.is_nothing());
         if !next.is_heard() && self.unheard.is_none() {
             self.unheard = Some(next.outcome.reason);
         }

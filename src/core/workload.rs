@@ -332,17 +332,27 @@ impl Workload {
         let before = self.measures().filter_map(|(measure, _)| measure.desired()).max()?;
         let around = self.around(now, false);
         let several = !self.further.is_empty();
+        let was_idle = self.is_told_to_be_idle();
         let mut verdict = Verdict::default();
         self.each(|measure, view| {
             let raised = measure.raise(view, &around);
-            let evaluation =
-                if several { raised.or_else(|| measure.look(view, &around)) } else { raised };
+            let look = || measure.look(view, &around);
+            let evaluation = if several || was_idle { raised.or_else(look) } else { raised };
             if let Some(evaluation) = evaluation {
                 verdict.add(view, evaluation, several);
             }
         });
         let raises = verdict.desired().is_some_and(|desired| desired > before);
-        if raises { self.conclude(now, verdict, Trigger::Arrival) } else { None }
+        let wakes = was_idle && verdict.wants_any;
+        if raises || wakes { self.conclude(now, verdict, Trigger::Arrival) } else { None }
+    }
+
+    /// Whether another autoscaler is told that nothing is wanted of the replicas that there are. It may
+    /// take them all away, so it must hear at once when something is.
+    fn is_told_to_be_idle(&self) -> bool {
+        self.config.consent == Consent::Answered
+            && self.replicas > 0
+            && self.decision.as_ref().is_some_and(|decision| decision.idle)
     }
 
     /// Bounds, the rules for zero and the gates, and the record of it all.
@@ -358,6 +368,7 @@ impl Workload {
         let stages = std::mem::take(&mut winner.outcome.stages);
         let (unheard, silence) = (verdict.unheard, verdict.silence);
         let settled = self.settle(now, &winner.outcome, unheard, silence, stages)?;
+        let idle = settled.pods == 0 || self.is_idle(now, verdict.unwanted_since);
         let mut reason = settled.reason;
         if reason == Reason::StableDemand && settled.pods == self.replicas {
             reason = Reason::Steady;
@@ -380,6 +391,7 @@ impl Workload {
             excess_burst_capacity: winner.outcome.excess_burst_capacity,
             reason,
             gate: self.gate(now, settled.pods),
+            idle,
             measures: verdict.into_records(),
         })
     }
@@ -430,6 +442,13 @@ impl Workload {
             });
         }
         Some(settled)
+    }
+
+    /// Whether only a rate limit keeps replicas, if nothing has been wanted since a moment.
+    fn is_idle(&self, now: Timestamp, unwanted_since: Option<Timestamp>) -> bool {
+        let Some((zero, since)) = self.zero.as_ref().zip(unwanted_since) else { return false };
+        self.config.bounds.min == 0
+            && zero.is_idle(now, &self.zero_inputs(now, &self.config), since)
     }
 
     /// Says what keeps the last replica, where the user can do something about it.

@@ -121,7 +121,7 @@ fn is_news(before: Option<&TargetStatus>, now: Option<&TargetStatus>) -> bool {
 fn wish(decision: &Decision) -> (bool, bool, bool) {
     let heard = |state| matches!(state, SignalState::Fresh | SignalState::Partial);
     let is_heard = decision.observations().any(|(_, seen)| heard(seen.signal));
-    (decision.bounded > 0, is_heard, decision.reason == Reason::WakePathLost)
+    (!decision.idle, is_heard, decision.reason == Reason::WakePathLost)
 }
 
 #[cfg(test)]
@@ -147,7 +147,8 @@ mod tests {
 
     fn decided(bounded: i32, signal: SignalState, reason: Reason) -> TargetStatus {
         let observation = Observation { signal, ..Observation::default() };
-        status(Some(Decision { observation, bounded, reason, ..Decision::default() }))
+        let idle = bounded == 0;
+        status(Some(Decision { observation, bounded, idle, reason, ..Decision::default() }))
     }
 
     #[test]

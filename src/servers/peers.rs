@@ -44,6 +44,9 @@ impl From<NoHolder> for Status {
     }
 }
 
+/// Asks the holder's external scaler.
+pub type HolderClient = ExternalScalerClient<Client<HttpConnector, tonic::body::Body>>;
+
 /// The way to the holder. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
@@ -63,9 +66,7 @@ impl Peers {
     ///
     /// # Errors
     /// If no holder is known.
-    pub fn scaler(
-        &self,
-    ) -> Result<ExternalScalerClient<Client<HttpConnector, tonic::body::Body>>, NoHolder> {
+    pub fn scaler(&self) -> Result<HolderClient, NoHolder> {
         let peer = self.role.peer().ok_or(NoHolder::Unknown)?;
         let origin = origin(&peer).ok_or(NoHolder::Unknown)?;
         Ok(ExternalScalerClient::with_origin(self.calls.clone(), origin))

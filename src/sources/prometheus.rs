@@ -29,11 +29,13 @@ use super::definition::{Absent, Form, MatchBy, Query, SampleTime, SourceDefiniti
 use super::faults::FaultGate;
 use super::series::{AbsentPod, Birth, Book, Origin, Point};
 use answer::{Series, Wanted};
+use fills::Fills;
 use members::{Member, Members};
 use past::Moments;
 use server::{Connection, MAX_ANSWER_BYTES};
 
 mod answer;
+mod fills;
 mod members;
 mod past;
 pub(super) mod probe;
@@ -46,8 +48,6 @@ const ROUND_LIMIT: Duration = Duration::from_secs(3);
 const PAST_LIMIT: Duration = Duration::from_millis(1500);
 /// A failing server is asked at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Windows are not filled more often than this, however often tenants change their minds.
-const FILL_PAUSE: Duration = Duration::from_secs(5);
 /// The longest range of raw samples: the longest stable window and twice the longest staleness limit.
 const LONGEST_RANGE: Duration = Duration::from_secs(3600 + 2 * 600);
 /// After this long a range that was too long is tried again.
@@ -75,8 +75,9 @@ pub(super) struct Poller {
     longest: Duration,
     shortened_at: Option<Instant>,
     answered_at: Option<Instant>,
-    /// When a long range was last asked for, other than in vain because the server is away.
-    filled_at: Option<Instant>,
+    /// When a long range may be asked for. Not counted is what was asked for in vain because the server is
+    /// away.
+    fills: Fills,
     /// How many long ranges failed in a row.
     failed_fills: u32,
     failures: u32,
@@ -145,7 +146,7 @@ impl Poller {
             longest: LONGEST_RANGE,
             shortened_at: None,
             answered_at: None,
-            filled_at: None,
+            fills: Fills::default(),
             failed_fills: 0,
             failures: 0,
         }
@@ -230,7 +231,7 @@ impl Poller {
                     self.shortened_at = None;
                 }
                 if plan.is_long {
-                    self.filled_at = self.answered_at;
+                    self.fills.succeed(instant());
                     self.failed_fills = 0;
                 }
                 self.take(&members, answer, plan);
@@ -257,7 +258,7 @@ impl Poller {
         let stale_after = self.definition.stale_after;
         let silence = self.answered_at.map(|at| at.elapsed()).unwrap_or_default();
         let live = stale_after + self.cadence() + Duration::from_secs(2);
-        let rested = self.filled_at.is_none_or(|at| at.elapsed() >= FILL_PAUSE);
+        let rested = self.fills.allow(instant());
         let may_be_long = rested || self.entries.is_empty();
         if self.is_raw() && !may_be_long {
             return Plan { range: live, fills: false, is_long: false };
@@ -285,7 +286,7 @@ impl Poller {
             matches!(fault, SourceFault::TooLarge | SourceFault::Timeout | SourceFault::BadStatus)
                 || fault == SourceFault::QueryRefused;
         if plan.is_long && self.is_raw() && perhaps_too_long {
-            self.filled_at = Some(instant());
+            self.fills.fail(instant());
             self.failed_fills += 1;
             // A server that is merely busy gets a second and a third chance.
             if fault == SourceFault::TooLarge || self.failed_fills >= 3 {
@@ -353,7 +354,8 @@ impl Poller {
         plan: Plan,
     ) -> Option<Vec<Series>> {
         // Should this be too much for the round, the next one goes without.
-        self.filled_at = Some(instant());
+        let before = self.fills;
+        self.fills.fail(instant());
         let asker = self.connection.opened().await.ok()?;
         let ask = async |text: &str| {
             let answer = asker.query_range(text, moments, PAST_LIMIT, MAX_ANSWER_BYTES);
@@ -362,7 +364,10 @@ impl Poller {
         let both = async { Ok::<_, SourceFault>((ask(text).await?, ask(stamps).await?)) };
         let answer = tokio::time::timeout(PAST_LIMIT, both).await;
         match answer.unwrap_or(Err(SourceFault::Timeout)) {
-            Ok((values, stamps)) => Some(past::stamped(values, &stamps)),
+            Ok((values, stamps)) => {
+                self.fills = before;
+                Some(past::stamped(values, &stamps))
+            }
             Err(fault) => {
                 let (source, fault) = (&self.definition.name, fault.as_str());
                 tracing::debug!(%source, fault, "the past of a source is not known");

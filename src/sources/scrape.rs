@@ -2,20 +2,19 @@
 //!
 //! One round asks every ready pod of every such target at the same time and gives one sample a target.
 //! All samples of a round carry the time at which the round began, so that every second has exactly one.
-//! Only addresses of the roster are asked. Pods that answer slowly are asked in a lane of their own, so
+//! Only addresses of the roster are asked, and a page that several deciders read is asked for once. Pods that answer slowly are asked in a lane of their own, so
 //! that they cannot delay the others.
 //!
 //! The share of load that came through an activator is not subtracted: no activator reports to podswell,
 //! so nothing is counted twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use http::Uri;
 use parking_lot::{Mutex, RwLock};
 use rand::seq::SliceRandom;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -33,7 +32,7 @@ use crate::runtime::engine_handle::EngineHandle;
 
 use super::counters::SourceCounters;
 use super::faults::FaultGate;
-use fetch::HttpClient;
+use fetch::{HttpClient, Page};
 use pod::{Answer, Outcome, Watched};
 
 mod fetch;
@@ -96,12 +95,17 @@ struct Sampling {
     answered: usize,
 }
 
-/// One pod that is to be asked.
+/// One pod's page that is to be asked for.
 struct Probe {
+    page: Page,
+    slow: bool,
+}
+
+/// Who reads a page: a pod of a plan.
+#[derive(Clone, Copy)]
+struct Reader {
     plan: usize,
     pod: usize,
-    uri: Uri,
-    slow: bool,
 }
 
 /// What came of it.
@@ -117,6 +121,8 @@ struct Round {
     deadline: Instant,
     plans: Vec<Plan>,
     lanes: [VecDeque<Probe>; 2],
+    /// Who waits for the pages that are asked for.
+    readers: HashMap<Page, Vec<Reader>>,
     batch: Vec<Sample>,
 }
 
@@ -182,8 +188,7 @@ impl Scraper {
                 if let Some(aloft) = aloft.get_mut(usize::from(probe.slow)) {
                     *aloft += 1;
                 }
-                let wiring = round.wiring_of(&probe);
-                flights.push(ask(&client, probe, wiring, round.deadline));
+                flights.push(ask(&client, probe, round.deadline));
             }
             tokio::select! {
                 biased;
@@ -213,6 +218,7 @@ impl Scraper {
             deadline: instant() + self.options.period.saturating_sub(margin),
             plans: self.enlist(began),
             lanes: [VecDeque::new(), VecDeque::new()],
+            readers: HashMap::new(),
             batch: Vec::new(),
         };
         self.gate.begin();
@@ -271,16 +277,23 @@ impl Scraper {
     }
 
     fn line_up_pod(&mut self, round: &mut Round, at: usize, pod: usize) {
-        let Some(watch) = round.plans.get(at).and_then(|plan| plan.watched.pods.get(pod)) else {
-            return;
-        };
-        match &watch.place {
-            Ok(uri) => {
-                let probe = Probe { plan: at, pod, uri: uri.clone(), slow: watch.sluggish };
-                let [quick, slow] = &mut round.lanes;
-                if probe.slow { slow.push_back(probe) } else { quick.push_back(probe) }
+        let Some(plan) = round.plans.get(at) else { return };
+        let Some(watch) = plan.watched.pods.get(pod) else { return };
+        let uri = match &watch.place {
+            Ok(uri) => uri.clone(),
+            Err(fault) => {
+                let fault = *fault;
+                return self.settle(round, at, pod, Err(fault));
             }
-            Err(fault) => self.settle(round, at, pod, Err(*fault)),
+        };
+        let spec = plan.wiring.scrape.as_ref();
+        let is_stat = spec.is_some_and(|spec| spec.format == ScrapeFormat::QueueProxy);
+        let (page, slow) = (Page { uri, is_stat }, watch.sluggish);
+        let readers = round.readers.entry(page.clone()).or_default();
+        readers.push(Reader { plan: at, pod });
+        if readers.len() == 1 {
+            let [quick, sluggish] = &mut round.lanes;
+            if slow { sluggish } else { quick }.push_back(Probe { page, slow });
         }
     }
 
@@ -288,15 +301,17 @@ impl Scraper {
     fn land(&mut self, round: &mut Round, done: Done) {
         let Done { probe, took, body } = done;
         self.counters.requested(took);
-        let Some(plan) = round.plans.get_mut(probe.plan) else { return };
-        if let Some(watch) = plan.watched.pods.get_mut(probe.pod) {
-            watch.sluggish = took > self.options.period / SLOW_SHARE;
+        for Reader { plan: at, pod } in round.readers.remove(&probe.page).unwrap_or_default() {
+            let Some(plan) = round.plans.get_mut(at) else { continue };
+            if let Some(watch) = plan.watched.pods.get_mut(pod) {
+                watch.sluggish = took > self.options.period / SLOW_SHARE;
+            }
+            let answer = body.as_ref().map_err(|fault| *fault).and_then(|body| {
+                let spec = plan.wiring.scrape.as_ref().ok_or(SourceFault::Empty)?;
+                pod::read(body, &spec.format, plan.wiring.metric)
+            });
+            self.settle(round, at, pod, answer);
         }
-        let answer = body.and_then(|body| match &plan.wiring.scrape {
-            Some(spec) => pod::read(&body, &spec.format, plan.wiring.metric),
-            None => Err(SourceFault::Empty),
-        });
-        self.settle(round, probe.plan, probe.pod, answer);
     }
 
     /// Takes the answer of one pod, and ends the round of its target if it was the last one.
@@ -369,7 +384,9 @@ impl Scraper {
     /// Gives up what could not even be asked in time, and keeps what was learnt for the next round.
     fn end(&mut self, mut round: Round) {
         while let Some(probe) = round.lanes.iter_mut().find_map(VecDeque::pop_front) {
-            self.settle(&mut round, probe.plan, probe.pod, Err(SourceFault::Timeout));
+            for reader in round.readers.remove(&probe.page).unwrap_or_default() {
+                self.settle(&mut round, reader.plan, reader.pod, Err(SourceFault::Timeout));
+            }
         }
         self.hand_over(&mut round);
         self.tell_pods(&round);
@@ -405,10 +422,6 @@ impl Round {
             .zip(aloft.into_iter().zip(LANES))
             .find(|(lane, (aloft, limit))| !lane.is_empty() && aloft < limit)
             .and_then(|(lane, _)| lane.pop_front())
-    }
-
-    fn wiring_of(&self, probe: &Probe) -> Arc<Wiring> {
-        self.plans.get(probe.plan).map(|plan| plan.wiring.clone()).unwrap_or_default()
     }
 }
 
@@ -456,15 +469,11 @@ fn is_sampled(wiring: &Wiring) -> bool {
     wiring.sample_pods && wiring.scrape.as_ref().is_some_and(|spec| !counts(&spec.format))
 }
 
-async fn ask(client: &HttpClient, probe: Probe, wiring: Arc<Wiring>, deadline: Instant) -> Done {
+async fn ask(client: &HttpClient, probe: Probe, deadline: Instant) -> Done {
     let began = instant();
-    let body = match &wiring.scrape {
-        Some(spec) => {
-            let answer = fetch::fetch(client, probe.uri.clone(), &spec.format);
-            tokio::time::timeout_at(deadline, answer).await.unwrap_or(Err(SourceFault::Timeout))
-        }
-        None => Err(SourceFault::Empty),
-    };
+    let answer = fetch::fetch(client, probe.page.clone());
+    let body = tokio::time::timeout_at(deadline, answer).await;
+    let body = body.unwrap_or(Err(SourceFault::Timeout));
     Done { probe, took: began.elapsed(), body }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use podswell::core::config::TargetConfig;
-use podswell::core::decision::{Reason, SignalState};
+use podswell::core::decision::{Reason, SignalState, Trigger};
 use podswell::core::event::{Event, Rival, WriteOutcome};
 use podswell::core::policy::{Consent, Mode};
 use podswell::core::source::PointConfig;
@@ -279,6 +279,50 @@ fn a_queue_goes_to_zero_and_back() {
     assert!(world.reasons().contains(&"ScaledToZero"));
     world.run(seconds(2), 1.0);
     assert_eq!(world.replicas, 1, "one item wakes it");
+}
+
+/// A target that three pods serve, whose replicas another autoscaler sets, and which was idle for `span`
+/// after a load for two of them.
+fn answered(span: Duration, change: impl FnOnce(&mut TargetConfig)) -> World {
+    let mut config = queue();
+    config.consent = Consent::Answered;
+    change(&mut config);
+    let load = 1.5 * config.spec.target;
+    let mut world = World::new(config, 3);
+    world.run(seconds(180), load);
+    assert!(!world.decision().idle, "{:?}", world.decision());
+    world.run(span, 0.0);
+    world
+}
+
+#[test]
+fn a_rate_limit_that_nobody_carries_out_hides_no_idleness() {
+    let mut world = answered(seconds(150), |_| {});
+    let last = world.decision();
+    assert_eq!((last.bounded, last.idle), (1, true), "3 / 2: {last:?}");
+    assert_eq!(last.reason, Reason::ScaleDownRate);
+    world.sample(1.0);
+    world.pass(Duration::from_millis(100));
+    let last = world.decision();
+    assert_eq!((last.idle, last.trigger), (false, Trigger::Arrival), "told at once: {last:?}");
+    // A source that is lost, a part that is missing, a delay, a retention: not idle.
+    let mut lost = answered(seconds(150), |_| {});
+    lost.pass(seconds(10));
+    assert!(!lost.decision().idle, "{:?}", lost.decision());
+    let mut partial = answered(seconds(150), |_| {});
+    partial.sample_of("source", 0.0, 1);
+    partial.pass(seconds(2));
+    assert!(!partial.decision().idle, "{:?}", partial.decision());
+    let delay = |config: &mut TargetConfig| config.spec.scale_down_delay = seconds(300);
+    assert!(!answered(seconds(300), delay).decision().idle);
+    assert!(answered(seconds(400), delay).decision().idle);
+    let retention = |config: &mut TargetConfig| config.zero.retention = seconds(300);
+    assert!(!answered(seconds(300), retention).decision().idle);
+    assert!(answered(seconds(500), retention).decision().idle);
+    let floor = |config: &mut TargetConfig| config.bounds.min = 1;
+    assert!(!answered(seconds(150), floor).decision().idle);
+    let blind = |config: &mut TargetConfig| config.points = vec![point("source", 1)];
+    assert!(!answered(seconds(150), blind).decision().idle, "nothing would wake it");
 }
 
 #[test]

@@ -166,15 +166,12 @@ impl Stage {
         self.scaled(workload, &replaced(&text, source, &more)).await
     }
 
-    /// One that has three pods or none, so its trigger has to allow three to become none at once.
+    /// One that has three pods or none.
     async fn idle(&self) -> Workload<'_> {
         let text = fitted(CONCURRENCY, "idle", "10", &self.headless.resolved(ADDRESS));
         let none = "minReplicaCount: 0";
         let three = "minReplicaCount: 3\n  idleReplicaCount: 0";
-        let text = replaced(&text, none, three);
-        let source = "        source: gateway\n";
-        let faster = format!("{source}        max-scale-down-rate: \"10\"\n");
-        self.scaled(self.deployment("idle", 0).await, &replaced(&text, source, &faster)).await
+        self.scaled(self.deployment("idle", 0).await, &replaced(&text, none, three)).await
     }
 
     /// One that KEDA scales by a formula over what podswell wants and the load.

@@ -223,6 +223,7 @@ impl Decider {
     /// Nothing was heard yet: nothing changes.
     pub fn tick_starting(&mut self, ready: i32) -> Outcome {
         self.ready_at_last_tick = ready;
+        self.unwanted_since = None;
         Outcome { desired: self.desired, reason: Reason::SignalStarting, ..Outcome::default() }
     }
 
@@ -236,6 +237,7 @@ impl Decider {
         wake: bool,
     ) -> Outcome {
         self.ready_at_last_tick = ready;
+        self.unwanted_since = None;
         self.panic.leave_if_over(now, spec.stable_window);
         let before = self.desired;
         let wakes = wake && before == 0;
@@ -280,6 +282,8 @@ impl Decider {
             desired = delay.record(now, known);
         }
         self.desired = desired;
+        let is_unwanted = self.is_unwanted(now, spec, &demand, reading);
+        let unwanted_since = self.note_unwanted(now, spec, is_unwanted);
         let mut reason = reason_of(&demand, held, held, self.panic.is_on());
         let mut stages = Vec::new();
         push_dormant(&mut stages, spec, reading);
@@ -304,6 +308,7 @@ impl Decider {
             lowering,
             stages,
             reason,
+            unwanted_since,
         }
     }
 
@@ -329,6 +334,7 @@ impl Decider {
             delay.record(now, held);
         }
         self.desired = held;
+        self.unwanted_since = None;
         let mut stages = demand_stages(spec, &demand);
         push_stage(&mut stages, Stage::Panic, demand.stable, held, || panic_rule(&demand, held));
         Some(Outcome {
@@ -339,6 +345,7 @@ impl Decider {
             lowering: false,
             stages,
             reason: reason_of(&demand, held, held, self.panic.is_on()),
+            unwanted_since: None,
         })
     }
 
@@ -371,6 +378,24 @@ impl Decider {
         } else {
             (held.max(self.desired), false, Reason::NotEnoughData)
         }
+    }
+
+    /// Whether it is known that nothing is wanted: what must be known to lower to zero, whatever a rate
+    /// limit would still hold.
+    fn is_unwanted(
+        &self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        demand: &Demand,
+        reading: &Reading<'_>,
+    ) -> bool {
+        let highest = Wants { stable: want(reading.stable_high(), spec.target), ..demand.wants };
+        demand.wants.is_nothing()
+            && highest.is_nothing()
+            && !self.panic.is_on()
+            && !reading.lacks_part
+            && self.is_covered(now, spec, 0, reading)
+            && samples_agree(spec, 0, reading)
     }
 
     fn is_covered(

@@ -20,6 +20,7 @@ impl Decider {
         averages: Option<(f64, f64)>,
     ) -> Outcome {
         let Some((stable, panic)) = averages else {
+            self.unwanted_since = None;
             return Outcome {
                 desired: self.desired,
                 reason: Reason::SignalStarting,
@@ -44,6 +45,8 @@ impl Decider {
         }
         self.desired = desired;
         self.ready_at_last_tick = ready;
+        let is_unwanted = demand.wants.is_nothing() && !self.panic.is_on();
+        let unwanted_since = self.note_unwanted(now, spec, is_unwanted);
         let mut stages = demand_stages(spec, &demand);
         push_stage(&mut stages, Stage::Panic, demand.stable, held, || panic_rule(&demand, held));
         push_stage(&mut stages, Stage::ScaleDownDelay, held, desired, || delay_rule(spec, desired));
@@ -55,6 +58,7 @@ impl Decider {
             lowering: true,
             reason: reason_of(&demand, held, desired, self.panic.is_on()),
             stages,
+            unwanted_since,
         }
     }
 }

@@ -33,6 +33,9 @@ pub struct Outcome {
     pub stages: Vec<StageRecord>,
     /// Why the desired scale is what it is.
     pub reason: Reason,
+    /// Since when nothing has been wanted, the scale-down-delay passed and no part of the load unknown;
+    /// `None` while anything is or may be wanted. What a rate limit still holds is not wanted.
+    pub unwanted_since: Option<Timestamp>,
 }
 
 /// The state that lives from one evaluation to the next.
@@ -44,6 +47,8 @@ pub struct Decider {
     delay: Option<MaxWindow>,
     /// Ready pods at the last tick; before the first one, the replicas at creation.
     ready_at_last_tick: i32,
+    /// Since when every tick knew that nothing is wanted.
+    unwanted_since: Option<Timestamp>,
 }
 
 impl Decider {
@@ -59,6 +64,7 @@ impl Decider {
             panic: PanicMode::seeded(now, replicas),
             delay: None,
             ready_at_last_tick: replicas,
+            unwanted_since: None,
         };
         decider.configure(now, spec);
         if let Some(delay) = &mut decider.delay {
@@ -82,6 +88,7 @@ impl Decider {
     pub fn reseed(&mut self, now: Timestamp, spec: &ScalerSpec, replicas: i32) {
         self.desired = replicas;
         self.panic = PanicMode::seeded(now, replicas);
+        self.unwanted_since = None;
         self.delay = None;
         self.configure(now, spec);
         if let Some(delay) = &mut self.delay {
@@ -118,6 +125,19 @@ impl Decider {
     /// Panic mode as it stands.
     pub fn panic_mode(&self) -> &PanicMode {
         &self.panic
+    }
+
+    /// Takes note of whether a tick at `now` knew that nothing is wanted; says since when that has been
+    /// true for longer than the scale-down-delay.
+    fn note_unwanted(
+        &mut self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        is_unwanted: bool,
+    ) -> Option<Timestamp> {
+        let since = is_unwanted.then(|| self.unwanted_since.unwrap_or(now));
+        self.unwanted_since = since;
+        since.map(|since| panic::later(since, spec.scale_down_delay)).filter(|over| *over <= now)
     }
 
     /// Ready pods at the last tick, for judging a sample on its own.

@@ -104,6 +104,29 @@ impl ZeroState {
         }
     }
 
+    /// Whether, by the same rules, a target has no use for any of its replicas at `now`, if nothing has been
+    /// wanted since `unwanted_since`. Who asks takes the last ones away by itself and at once.
+    pub fn is_idle(
+        &self,
+        now: Timestamp,
+        inputs: &ZeroInputs<'_>,
+        unwanted_since: Timestamp,
+    ) -> bool {
+        let (floor, _) = Self::floor(inputs.config, inputs.has_wake_path, inputs.sees_waiting);
+        let passed = |span| later(self.since, span) <= now;
+        let has_served = match self.phase {
+            Phase::Activating => passed(inputs.config.activation_timeout),
+            Phase::Active => passed(inputs.stable_window),
+            Phase::Inactive => true,
+        };
+        self.initialised
+            && floor == 0
+            && inputs.wake_path_heard
+            && inputs.nothing_waits
+            && has_served
+            && later(unwanted_since, inputs.config.retention) <= now
+    }
+
     /// Takes over what the evaluation at `now` wanted (before zero's rules) with `ready` pods.
     pub fn observe(
         &mut self,

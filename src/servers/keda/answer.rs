@@ -76,7 +76,8 @@ pub fn metric_value(
     })
 }
 
-/// Whether at least one replica is wanted.
+/// Whether at least one replica is wanted. That of several replicas only some may go at once is KEDA's
+/// business, who takes all of them or none.
 ///
 /// # Errors
 /// If it is not known.
@@ -89,7 +90,7 @@ pub fn is_active(status: &TargetStatus, now: Timestamp) -> Result<bool, NoAnswer
     if decision.reason == Reason::WakePathLost {
         return Ok(true);
     }
-    heard(decision).map(|decision| decision.bounded > 0)
+    heard(decision).map(|decision| !decision.idle)
 }
 
 /// Whether KEDA should hear again and again that the trigger is active: as long as it has not acted.

@@ -8,14 +8,14 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::counters::Method;
 use super::desk::{Desk, OpenStream};
 use super::stream as own;
 use super::wire::{GetMetricSpecResponse, IsActiveResponse, ScaledObjectRef};
 use crate::runtime::role::Role;
-use crate::servers::peers::{LIMIT, NoHolder, Peers};
+use crate::servers::peers::{HolderClient, LIMIT, NoHolder, Peers};
 
 /// How long a stream waits before it asks the holder again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -62,10 +62,9 @@ pub(super) async fn activity(
         method: Method::StreamIsActive,
         here: |desk, object| own::activity(desk, object).boxed(),
         there: |peers, object| {
-            async move {
-                let request = peers.request((*object).clone())?;
-                Ok(peers.scaler()?.stream_is_active(request).await?.into_inner().boxed())
-            }
+            there(peers, object, |mut scaler, request| async move {
+                scaler.stream_is_active(request).await
+            })
             .boxed()
         },
     };
@@ -85,14 +84,27 @@ pub(super) async fn specs(
         method: Method::StreamMetricSpec,
         here: |desk, object| own::specs(desk, object).boxed(),
         there: |peers, object| {
-            async move {
-                let request = peers.request((*object).clone())?;
-                Ok(peers.scaler()?.stream_metric_spec(request).await?.into_inner().boxed())
-            }
+            there(peers, object, |mut scaler, request| async move {
+                scaler.stream_metric_spec(request).await
+            })
             .boxed()
         },
     };
     relayed(desk, peers, object, kind).await
+}
+
+/// A stream that the holder feeds.
+async fn there<M, F>(
+    peers: Peers,
+    object: Arc<ScaledObjectRef>,
+    open: impl FnOnce(HolderClient, Request<ScaledObjectRef>) -> F,
+) -> Result<Messages<M>, Status>
+where
+    M: Send + 'static,
+    F: Future<Output = Result<Response<Streaming<M>>, Status>>,
+{
+    let request = peers.request((*object).clone())?;
+    Ok(open(peers.scaler()?, request).await?.into_inner().boxed())
 }
 
 async fn relayed<M: Send + 'static>(

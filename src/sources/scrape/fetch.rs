@@ -13,7 +13,7 @@ use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::core::event::SourceFault;
-use crate::core::source::{ScrapeFormat, ScrapeSpec};
+use crate::core::source::ScrapeSpec;
 use crate::sources::exposition::MAX_TEXT_BYTES;
 use crate::sources::stat;
 
@@ -69,16 +69,21 @@ pub(super) fn uri_of(ip: IpAddr, spec: &ScrapeSpec) -> Option<Uri> {
     Uri::builder().scheme("http").authority(authority).path_and_query(path).build().ok()
 }
 
+/// What is asked for: whoever asks for the same gets the same answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Page {
+    /// Where.
+    pub(super) uri: Uri,
+    /// Whether it is Knative's `Stat` and not text.
+    pub(super) is_stat: bool,
+}
+
 /// Asks one pod and returns the body of its answer.
 ///
 /// # Errors
 /// Why there is no body; the caller limits the time.
-pub(super) async fn fetch(
-    client: &HttpClient,
-    uri: Uri,
-    format: &ScrapeFormat,
-) -> Result<Bytes, SourceFault> {
-    let is_stat = *format == ScrapeFormat::QueueProxy;
+pub(super) async fn fetch(client: &HttpClient, page: Page) -> Result<Bytes, SourceFault> {
+    let Page { uri, is_stat } = page;
     let accept = if is_stat {
         HeaderValue::from_static(stat::CONTENT_TYPE)
     } else {
@@ -158,6 +163,7 @@ fn fault_of(error: &Error) -> SourceFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::source::ScrapeFormat;
 
     #[test]
     fn addresses() {

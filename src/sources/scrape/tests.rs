@@ -410,6 +410,40 @@ async fn a_sampled_pod_that_fails_is_replaced_until_none_is_left() {
 }
 
 #[tokio::test]
+async fn a_page_that_several_deciders_read_is_asked_for_once_a_round() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let app = Router::new()
+        .fallback(async |State(asked): State<Arc<AtomicUsize>>| {
+            // Never twice the same, so that two questions would be seen, too.
+            format!("load {}\nother 7\n", asked.fetch_add(1, Ordering::Relaxed) + 1)
+        })
+        .with_state(asked.clone());
+    let port = serve(app).await;
+    let mut world = World::with_loopback();
+    let ips = [local(2)];
+    let other = wiring(port, ScrapeFormat::InFlight { metric: "other".into() });
+    let (first, second) =
+        (world.enrol("a", gauge(port), &ips), world.enrol("b", gauge(port), &ips));
+    let third = world.enrol("c", other, &ips);
+    let mut last = 0.0;
+    for _ in 0..4 {
+        let Event::Sampled { samples } = world.next_event().await else {
+            last = 0.0;
+            continue;
+        };
+        let read = |target: &TargetId| {
+            let mut own = samples.iter().filter(|sample| sample.target == *target);
+            own.next().map(|sample| sample.reading.clone())
+        };
+        assert_eq!(read(&third), Some(value(7.0, 0)));
+        assert_eq!(read(&first), read(&second));
+        let Some(Reading::Value { seen, .. }) = read(&first) else { panic!("{samples:?}") };
+        assert!(last < 1.0 || seen < last + 1.5, "one question a round: {last}, then {seen}");
+        last = seen;
+    }
+}
+
+#[tokio::test]
 async fn rounds_keep_away_from_the_edges_of_seconds() {
     let port = serve(Router::new().fallback(async || "load 1\n")).await;
     let options = ScrapeOptions { allow_loopback: true, ..ScrapeOptions::default() };

@@ -168,6 +168,25 @@ func TestFromZeroAndBack(t *testing.T) {
 	eventually(t, "0 to 1 again", func() error { return wrote(operator, 1, 0, 1) })
 }
 
+// Three replicas or none: KEDA takes all of them away at once, however few podswell's rate would.
+func TestIdleReplicaCountWithTheUsualRate(t *testing.T) {
+	t.Parallel()
+	here := newWorkload(t, 3, 15)
+	poll, cooldown, least, idle := int32(1), int32(2), int32(3), int32(0)
+	operator := handle(t, here, 3, &v1alpha1.ScaledObject{Spec: v1alpha1.ScaledObjectSpec{
+		PollingInterval: &poll, CooldownPeriod: &cooldown, MinReplicaCount: &least, IdleReplicaCount: &idle,
+		Triggers: []v1alpha1.ScaleTriggers{trigger(here, world.podswell.address, "external-push")},
+	}})
+	operator.run()
+	always(t, 4*time.Second, "nothing is written under load", func() error { return wrote(operator) })
+	here.set(0)
+	eventually(t, "3 to 0", func() error { return wrote(operator, 0) })
+	here.set(5)
+	eventually(t, "0 to 3", func() error { return wrote(operator, 0, 3) })
+	here.set(0)
+	eventually(t, "3 to 0 again", func() error { return wrote(operator, 0, 3, 0) })
+}
+
 func wrote(operator *operator, wanted ...int32) error {
 	writes := operator.written()
 	if fmt.Sprint(writes) != fmt.Sprint(wanted) {

@@ -280,7 +280,7 @@ func questions(client pb.ExternalScalerClient, ref *pb.ScaledObjectRef) func() [
 	}
 }
 
-// pushed hands out what StreamIsActive says.
+// pushed hands out what StreamIsActive says; a hundred messages wait for who reads them.
 func pushed(t *testing.T, client pb.ExternalScalerClient, ref *pb.ScaledObjectRef) <-chan bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 4*limit)
@@ -289,7 +289,7 @@ func pushed(t *testing.T, client pb.ExternalScalerClient, ref *pb.ScaledObjectRe
 	if err != nil {
 		t.Fatal(err)
 	}
-	received := make(chan bool)
+	received := make(chan bool, 100)
 	go func() {
 		defer close(received)
 		for {

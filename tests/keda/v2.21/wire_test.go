@@ -261,23 +261,7 @@ func TestActivityIsStreamed(t *testing.T) {
 	t.Parallel()
 	client := stub(t)
 	here := newWorkload(t, 0, 0)
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	stream, err := client.StreamIsActive(ctx, ref(here.metadata()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	received := make(chan bool, 100)
-	go func() {
-		defer close(received)
-		for {
-			answer, err := stream.Recv()
-			if err != nil {
-				return
-			}
-			received <- answer.Result
-		}
-	}()
+	received := pushed(t, client, ref(here.metadata()))
 	select {
 	case active := <-received:
 		t.Fatalf("%v without load", active)

@@ -146,9 +146,10 @@ fn what_is_not_known_is_not_answered() {
 
 #[test]
 fn activity_is_the_zero_machines() {
-    let bounded = |pods| decided(|decision| decision.bounded = pods);
+    let bounded =
+        |pods, is_idle| decided(|decision| (decision.bounded, decision.idle) = (pods, is_idle));
     let idle = |change: fn(&mut TargetConfig)| {
-        let mut status = bounded(0);
+        let mut status = bounded(0, true);
         change(Arc::make_mut(&mut status.config));
         status
     };
@@ -156,8 +157,9 @@ fn activity_is_the_zero_machines() {
         config.points.iter_mut().for_each(|point| point.visible_at_zero = false);
     };
     for (what, status, expected) in [
-        ("load", bounded(3), true),
-        ("none", bounded(0), false),
+        ("load", bounded(3, false), true),
+        ("none", bounded(0, true), false),
+        ("none but what a rate limit holds", bounded(1, true), false),
         ("min-scale", idle(|config| config.bounds = ScaleBounds { min: 1, max: 0 }), true),
         ("no wake path", idle(blind), true),
         ("no source", idle(|config| config.points.clear()), true),
