@@ -148,7 +148,7 @@ mod tests {
     fn decided(bounded: i32, signal: SignalState, reason: Reason) -> TargetStatus {
         let observation = Observation { signal, ..Observation::default() };
         let idle = bounded == 0;
-        status(Some(Decision { observation, bounded, idle, reason, ..Decision::default() }))
+        status(Some(Decision { observation, bounded, reason, idle, ..Decision::default() }))
     }
 
     #[test]

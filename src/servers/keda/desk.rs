@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
 
 use super::Context;
@@ -17,6 +17,7 @@ use super::wire::ScaledObjectRef;
 use crate::core::target::TargetId;
 use crate::core::text::shown;
 use crate::core::trigger::{AnsweredValue, TriggerMetadata, TriggerRefusal};
+use crate::runtime::status_board::Followed;
 
 /// After how long without a question a trigger is forgotten.
 pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(600);
@@ -39,7 +40,16 @@ pub(super) struct Asked {
     pub(super) target: TargetId,
     /// What it wants to know.
     pub(super) value: AnsweredValue,
+    /// The newest status of that decider.
+    newest: watch::Receiver<Followed>,
     last_ms: AtomicI64,
+}
+
+impl Asked {
+    /// The newest status of who decides; `None` while there is none.
+    pub(super) fn status(&self) -> Followed {
+        self.newest.borrow().clone()
+    }
 }
 
 /// All triggers that ask.
@@ -114,7 +124,7 @@ impl Desk {
     /// What the caller is to be told.
     pub(super) async fn find(&self, object: &ScaledObjectRef) -> Result<Arc<Asked>, Status> {
         if let Some(asked) = self.known(object)
-            && self.context.board.get(&asked.target).is_some()
+            && asked.newest.borrow().is_some()
         {
             return Ok(asked);
         }
@@ -133,7 +143,8 @@ impl Desk {
         }
         let last_ms = AtomicI64::new(self.context.clock.now().as_millisecond());
         let object = Arc::new(object.clone());
-        let asked = Arc::new(Asked { object: object.clone(), target, value, last_ms });
+        let newest = self.context.board.follow(&target);
+        let asked = Arc::new(Asked { object: object.clone(), target, value, newest, last_ms });
         let mut all = self.asked.write();
         if all.len() < MOST || all.contains_key(&object) {
             all.insert(object, asked.clone());

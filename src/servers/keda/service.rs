@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{AsciiMetadataValue, MetadataValue};
 use tonic::{Request, Response, Status};
 
 use super::Context;
@@ -64,7 +64,10 @@ impl Scaler {
             let (epoch, sequence) = (context.role.epoch(), decision.at.as_millisecond());
             format!("epoch={epoch} sequence={sequence} age-ms={age_ms}")
         });
-        if let Some(stamp) = stamp.and_then(|stamp| stamp.parse().ok()) {
+        let stamp: Option<AsciiMetadataValue> = stamp.and_then(|stamp| stamp.parse().ok());
+        if let Some(mut stamp) = stamp {
+            // It is never the same twice, so neither end shall keep it in its table of headers.
+            stamp.set_sensitive(true);
             response.metadata_mut().insert(DECISION, stamp);
         }
         response
@@ -78,8 +81,7 @@ impl Scaler {
     /// The newest status of a trigger's decider.
     async fn status(&self, object: &ScaledObjectRef) -> Result<Found, Status> {
         let asked = self.desk.find(object).await?;
-        let status = self.desk.context.board.get(&asked.target);
-        let status = status.ok_or_else(|| unavailable(&asked, NoAnswer::Undecided))?;
+        let status = asked.status().ok_or_else(|| unavailable(&asked, NoAnswer::Undecided))?;
         Ok(Found { asked, status })
     }
 }

@@ -433,7 +433,7 @@ async fn a_page_that_several_deciders_read_is_asked_for_once_a_round() {
         };
         let read = |target: &TargetId| {
             let mut own = samples.iter().filter(|sample| sample.target == *target);
-            own.next().map(|sample| sample.reading.clone())
+            own.next().map(|sample| sample.reading)
         };
         assert_eq!(read(&third), Some(value(7.0, 0)));
         assert_eq!(read(&first), read(&second));
