@@ -21,7 +21,9 @@ mod names;
 mod operator;
 mod programs;
 mod service;
+mod stage;
 mod story;
+mod workload;
 
 #[expect(dead_code, reason = "a library: not every test uses all of it")]
 #[path = "../support/mod.rs"]

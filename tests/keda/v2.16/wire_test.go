@@ -1,16 +1,21 @@
 // Package keda reads podswell's answers as KEDA 2.16.1 does, the last version that knows no fractions:
-// the integers alone have to give the right replicas.
+// the integers alone have to give the right replicas. It has that version's stubs and gRPC library; its
+// scaler itself is one package with every other scaler of KEDA, too much to build for a second version.
 package keda
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 )
@@ -18,14 +23,66 @@ import (
 // limit is how long a state may take to come: generous, the machine may be busy.
 const limit = 90 * time.Second
 
-// tests/keda/main.rs runs podswell with a source that reads LOAD for the workload DEPLOYMENT.
-func TestIntegersAlone(t *testing.T) {
-	connection, err := grpc.NewClient(os.Getenv("PODSWELL_KEDA"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+// The tests of 2.21 run this beside a podswell whose source reads 34 for the workload DEPLOYMENT. KEDA_TLS is
+// the folder with what mutual TLS takes; without it podswell serves plain.
+func dial(t *testing.T) pb.ExternalScalerClient {
+	t.Helper()
+	transport := insecure.NewCredentials()
+	if folder := os.Getenv("KEDA_TLS"); folder != "" {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(folder, "client.crt"), filepath.Join(folder, "client.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		authority, err := os.ReadFile(filepath.Join(folder, "ca.crt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(authority)
+		transport = credentials.NewTLS(&tls.Config{
+			RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12,
+		})
+	}
+	connection, err := grpc.NewClient(os.Getenv("PODSWELL_KEDA"), grpc.WithTransportCredentials(transport))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer connection.Close()
-	client := pb.NewExternalScalerClient(connection)
+	t.Cleanup(func() { _ = connection.Close() })
+	return pb.NewExternalScalerClient(connection)
+}
+
+func asked(metadata map[string]string) *pb.ScaledObjectRef {
+	return &pb.ScaledObjectRef{Name: "so", Namespace: os.Getenv("NAMESPACE"), ScalerMetadata: metadata}
+}
+
+func TestPushAndRefusals(t *testing.T) {
+	client := dial(t)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	known := map[string]string{"deployment": os.Getenv("DEPLOYMENT"), "source": "feed", "target": "10"}
+	stream, err := client.StreamIsActive(ctx, asked(known))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, err := stream.Recv(); err != nil || !first.Result {
+		t.Fatalf("%v, %v under load", first, err)
+	}
+	for _, one := range []struct {
+		key, value string
+		code       codes.Code
+	}{
+		{"deployment", "nobody", codes.NotFound},
+		{"target", "many", codes.InvalidArgument},
+	} {
+		metadata := map[string]string{"deployment": known["deployment"], one.key: one.value}
+		if _, err := client.GetMetricSpec(ctx, asked(metadata)); status.Code(err) != one.code {
+			t.Errorf("%s = %s: %v", one.key, one.value, err)
+		}
+	}
+}
+
+func TestIntegersAlone(t *testing.T) {
+	client := dial(t)
 	for _, one := range []struct {
 		name, target, value string
 		replicas            int64
@@ -44,8 +101,7 @@ func TestIntegersAlone(t *testing.T) {
 			if one.value != "" {
 				metadata["value"] = one.value
 			}
-			ref := &pb.ScaledObjectRef{Name: "so", Namespace: os.Getenv("NAMESPACE"), ScalerMetadata: metadata}
-			if seen := wanted(t, client, ref, one.replicas); seen != one.replicas {
+			if seen := wanted(t, client, asked(metadata), one.replicas); seen != one.replicas {
 				t.Fatalf("%d replicas, not %d", seen, one.replicas)
 			}
 		})

@@ -373,20 +373,20 @@ func TestManyPushScalers(t *testing.T) {
 	t.Parallel()
 	const servers, each = 5, 500
 	here := newWorkload(t, 0, 0)
-	addresses := make([]string, servers)
+	all := make([]*process, servers)
 	for number := range servers {
 		own, err := start(fmt.Sprintf("podswell-crowd-%d", number), "--keda-insecure")
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(own.kill)
-		addresses[number] = own.address
+		all[number] = own
 	}
 	var waiting sync.WaitGroup
 	failed := make(chan string, servers*each)
 	ready := make(chan struct{}, servers*each)
 	for number := range servers * each {
-		config := config(here.metadata(), addresses[number%servers])
+		config := config(here.metadata(), all[number%servers].address)
 		_, active := push(t, config)
 		waiting.Add(1)
 		go func() {
@@ -395,10 +395,10 @@ func TestManyPushScalers(t *testing.T) {
 			select {
 			case one, open := <-active:
 				if !one || !open {
-					failed <- fmt.Sprintf("scaler %d: %t, open %t", number, one, open)
+					failed <- fmt.Sprintf("scaler %d of server %d: %t, open %t", number, number%servers, one, open)
 				}
 			case <-time.After(2 * limit):
-				failed <- fmt.Sprintf("scaler %d hears nothing", number)
+				failed <- fmt.Sprintf("scaler %d of server %d hears nothing", number, number%servers)
 			}
 		}()
 	}
@@ -410,6 +410,15 @@ func TestManyPushScalers(t *testing.T) {
 	close(failed)
 	for why := range failed {
 		t.Error(why)
+	}
+	if !t.Failed() {
+		return
+	}
+	// Which process, what it says of the workload, and what it said meanwhile.
+	for number, own := range all {
+		client := pb.NewExternalScalerClient(dial(t, own.address))
+		answer, err := client.IsActive(short(t), ref(here.metadata()))
+		t.Logf("server %d, alive %t: active %v, %v; the end of its log:\n%s", number, own.alive(), answer, err, own.log(3000))
 	}
 }
 

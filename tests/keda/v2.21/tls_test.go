@@ -11,9 +11,7 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -96,22 +94,9 @@ func files(t *testing.T, folder, certificate, key, authority string) {
 	}
 }
 
-// encrypted skips a test where podswell does not know TLS yet.
-func encrypted(t *testing.T) {
-	t.Helper()
-	help, err := exec.Command(os.Getenv("PODSWELL"), "run", "--help").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(help), "--keda-tls-cert") {
-		t.Skip("podswell serves KEDA without TLS only")
-	}
-}
-
 // C9
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	encrypted(t)
 	authority := newAuthority(t, "podswell test")
 	folder := t.TempDir()
 	certificate, key := authority.sign("podswell")
@@ -175,7 +160,6 @@ func reloaded(t *testing.T, own *process, old *authority, folder string, here wo
 // C9, the other way round: only clients that are known.
 func TestMutualTLS(t *testing.T) {
 	t.Parallel()
-	encrypted(t)
 	known := newAuthority(t, "podswell test")
 	folder := t.TempDir()
 	certificate, key := known.sign("podswell")
