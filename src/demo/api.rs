@@ -2,8 +2,8 @@
 //! that podswell and `kubectl` use. Faults can be switched on, see [`super::faults`].
 //!
 //! `tests/page/api.rs` says the same to this API and to a real one. Left out, because nobody here needs it:
-//! authentication, admission, all but the plainest validation, server-side apply's ownership, lists in parts,
-//! protobuf.
+//! authentication, admission, all but the plainest validation, warnings, server-side apply's ownership, lists in
+//! parts, protobuf, the schemas of `OpenAPI`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::refusal::{Refusal, deleted};
 use super::selector::Selector;
 use super::store::{Key, Store, StoreError, at, field, merge, whole_seconds};
 use super::watching::watch_objects;
-use super::{table, valid};
+use super::{openapi, strict, table, valid};
 use crate::runtime::clock::Clock;
 
 /// What the API works with.
@@ -47,6 +47,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/apis/authorization.k8s.io/v1/{review}", any(review))
         .route("/api/{version}/{*path}", any(core_objects))
         .route("/apis/{group}/{version}/{*path}", any(objects))
+        .merge(openapi::routes())
         .with_state(api)
 }
 
@@ -155,6 +156,7 @@ pub(super) struct Parameters {
     field_selector: Option<String>,
     label_selector: Option<String>,
     field_manager: Option<String>,
+    field_validation: Option<String>,
 }
 
 /// A request without its path.
@@ -292,10 +294,20 @@ fn create(api: &Api, place: &Place, call: &Call) -> Result<Response, Refusal> {
         return Err(Refusal::Unnamed(why.to_owned()));
     }
     valid::admit(place.kind, &name, &mut object)?;
+    refuse_unknown(place, call, &object)?;
     is_home_there(api, place)?;
     let stored = api.store.create(api.clock.wall(), &place.key(&name), object);
     let stored = stored.map_err(|error| Refusal::Store(error, place.kind, name))?;
     Ok(answer(StatusCode::CREATED, &typed(place.kind, stored)))
+}
+
+/// Refuses fields that the kind does not have, where the client wants that.
+fn refuse_unknown(place: &Place, call: &Call, object: &Value) -> Result<(), Refusal> {
+    let Kind { name, version, .. } = place.kind;
+    strict::check(call.parameters.field_validation.as_deref(), place.kind, object).map_err(|why| {
+        let told = format!("{name} in version {version:?} cannot be handled as a {name}: {why}");
+        Refusal::Malformed(told)
+    })
 }
 
 /// Five letters and digits, as a server adds to a generated name.
@@ -369,6 +381,7 @@ fn replace(api: &Api, place: &Place, name: &str, call: &Call) -> Result<Value, R
         )));
     }
     valid::admit(place.kind, name, &mut object)?;
+    refuse_unknown(place, call, &object)?;
     let version = version_of(&object);
     let whole = place.subresource.is_some();
     let stored = api.store.update(&place.key(name), version.as_deref(), |stored| {
@@ -404,6 +417,7 @@ fn patch(api: &Api, place: &Place, name: &str, call: &Call) -> Result<Response, 
         if api.store.get(&key).is_none() {
             let mut object = patch;
             valid::admit(place.kind, name, &mut object)?;
+            refuse_unknown(place, call, &object)?;
             is_home_there(api, place)?;
             let stored = api.store.create(api.clock.wall(), &key, object).map_err(failed)?;
             return Ok(answer(StatusCode::CREATED, &typed(place.kind, stored)));
@@ -415,7 +429,9 @@ fn patch(api: &Api, place: &Place, name: &str, call: &Call) -> Result<Response, 
     let stored = api.store.update(&key, version.as_deref(), |stored| {
         let (before, status) = (stored.clone(), stored.get("status").cloned());
         let done = form.apply(stored, &patch).map_err(invalid);
-        wrong = done.and_then(|()| valid::admit(place.kind, name, stored)).err();
+        let wish = call.parameters.field_validation.as_deref();
+        let checked = done.and_then(|()| strict::check(wish, place.kind, stored).map_err(invalid));
+        wrong = checked.and_then(|()| valid::admit(place.kind, name, stored)).err();
         if wrong.is_some() {
             *stored = before;
         } else if !whole {

@@ -1,5 +1,5 @@
-//! Who plays in the demo: five workloads with the load that makes each of them worth watching, and a sixth
-//! one whose load a scenario file tells. Pure and seeded, so that the same seed plays the same load.
+//! Who plays in the demo: six workloads with the load that makes each of them worth watching, and one more
+//! whose load a scenario file tells. Pure and seeded, so that the same seed plays the same load.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -115,7 +115,7 @@ const SCRAPE: (&str, &str) = (
 const ITEMS_PER_POD: f64 = 5.0;
 
 /// The cast as it plays at speed 1.
-static ROLES: [Role; 5] = [
+static ROLES: [Role; 6] = [
     Role {
         namespace: "shop",
         name: "checkout",
@@ -181,6 +181,26 @@ static ROLES: [Role; 5] = [
         seen: Seen::RequestRate,
         shape: |second| if second % 40.0 < 8.0 { 150.0 } else { 10.0 },
         per_pod: 20.0,
+        has_hpa: false,
+    },
+    Role {
+        namespace: "office",
+        name: "report-jvm",
+        about: "pods that need 25 s to start: panic holds until they are there, a delay keeps them for the next rush",
+        annotations: &[
+            CLASS,
+            UTILIZATION,
+            WINDOW,
+            SCRAPE,
+            ("autoscaling.knative.dev/target", "10"),
+            ("autoscaling.knative.dev/max-scale", "12"),
+            ("autoscaling.knative.dev/scale-down-delay", "30s"),
+        ],
+        replicas: 1,
+        pod_start: Duration::from_secs(25),
+        seen: Seen::AtThePods,
+        shape: |second| if (45.0..80.0).contains(&(second % 110.0)) { 60.0 } else { 8.0 },
+        per_pod: 10.0,
         has_hpa: false,
     },
     Role {
@@ -258,7 +278,7 @@ fn sped(mut annotations: BTreeMap<String, String>, speed: u8) -> BTreeMap<String
         let Ok(time) = GoDuration::parse(value) else { continue };
         let least = if key.name == keys::WINDOW.name { SHORTEST_WINDOW } else { Duration::ZERO };
         let time = (time.to_std() / u32::from(speed)).max(least.min(time.to_std()));
-        *value = format!("{}ms", time.as_millis());
+        *value = GoDuration::from_std(time).to_string();
     }
     annotations
 }
@@ -280,6 +300,11 @@ impl Actor {
             speed,
             noise: 0.0,
         }
+    }
+
+    /// Whether it is the workload of these names.
+    pub(super) fn is(&self, namespace: &str, name: &str) -> bool {
+        self.namespace == namespace && self.name == name
     }
 
     /// The load, this many seconds of the clock after the start: the shape with up to 5 % of noise that
@@ -328,8 +353,8 @@ mod tests {
                 let (usual, sooner) = (slow.load(7, second * 10.0), fast.load(7, second));
                 assert!((usual * pace - sooner).abs() < 1e-9, "{}: {usual} {sooner}", slow.name);
             }
-            assert_eq!(slow.annotations[&keys::WINDOW.annotation()], "15000ms");
-            assert_eq!(fast.annotations[&keys::WINDOW.annotation()], "6000ms");
+            assert_eq!(slow.annotations[&keys::WINDOW.annotation()], "15s");
+            assert_eq!(fast.annotations[&keys::WINDOW.annotation()], "6s");
             assert_eq!(fast.pod_start * 10, slow.pod_start);
         }
     }
@@ -350,7 +375,7 @@ mod tests {
             left_out: Vec::new(),
         };
         let actors = cast(2, Some(&played));
-        let loads = |at: &[f64]| at.iter().map(|at| actors[5].load(1, *at)).collect::<Vec<_>>();
+        let loads = |at: &[f64]| at.iter().map(|at| actors[6].load(1, *at)).collect::<Vec<_>>();
         assert_eq!(loads(&[0.0, 0.5, 1.0, 1.4, 1.5, 2.0]), [1.0, 2.0, 3.0, 3.0, 1.0, 2.0]);
     }
 }

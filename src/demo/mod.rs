@@ -7,15 +7,19 @@
 mod api;
 mod cast;
 mod faults;
+mod ghosts;
 mod kinds;
+mod openapi;
 mod patch;
 mod prometheus;
+mod promises;
 mod refusal;
 mod scenario;
 mod score;
 mod selector;
 mod store;
 mod story;
+mod strict;
 mod table;
 mod town;
 mod valid;
@@ -25,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -34,10 +38,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::args::Settings;
@@ -47,8 +53,10 @@ use crate::sim::scenario::Scenario;
 use api::Api;
 use cast::Actor;
 use faults::{DEFAULT_TIME, Faults};
+use ghosts::Ghosts;
 use kinds::{AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, KINDS, Kind, NAMESPACES};
 use prometheus::Prometheus;
+use promises::Promises;
 use scenario::Played;
 use score::{Books, Score};
 use store::{Key, Store};
@@ -78,9 +86,14 @@ struct Stage {
     faults: Arc<Faults>,
     numbers: Arc<Mutex<BTreeMap<String, Numbers>>>,
     books: Arc<Mutex<Books>>,
+    promises: Arc<Mutex<Promises>>,
     cast: Arc<[Actor]>,
     left_out: Vec<&'static str>,
+    /// The time of the first second.
+    began: Timestamp,
     api: SocketAddr,
+    /// How long the start of the process took, once it has.
+    ready: Arc<OnceLock<Duration>>,
     stop: CancellationToken,
 }
 
@@ -114,14 +127,40 @@ pub fn run(
             stop.cancel();
         });
     }
-    let routes = stage.routes(options, &kubeconfig);
-    let ended = runtime::run_beside(settings, Company { stop, routes: Some(routes) });
+    let routes = Some(stage.routes(options, &kubeconfig));
+    let (ready, is_ready) = oneshot::channel();
+    town.spawn(tell_when_ready(is_ready, stage.ready.clone()));
+    let ended = runtime::run_beside(settings, Company { stop, routes, ready: Some(ready) });
     say(&stage.summary(options.seed));
     stage.stop.cancel();
     town.shutdown_timeout(Duration::from_secs(2));
     // What is left behind is one small file in the folder for temporary files.
     let _ = std::fs::remove_dir_all(&folder);
     ended
+}
+
+/// Says how long the start took, once the controller sees the cluster and may write.
+async fn tell_when_ready(is_ready: oneshot::Receiver<()>, ready: Arc<OnceLock<Duration>>) {
+    let (Ok(()), Some(age)) = (is_ready.await, process_age()) else { return };
+    // It becomes ready once.
+    let _ = ready.set(age);
+    say(&ready_line(age));
+}
+
+fn ready_line(age: Duration) -> String {
+    format!("ready {:.2} s after the start of the process\n", age.as_secs_f64())
+}
+
+/// How long this process has existed, to a hundredth of a second; `None` where the system does not say.
+/// Fields and units: proc(5).
+fn process_age() -> Option<Duration> {
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let began: f64 = after_name.split_whitespace().nth(19)?.parse().ok()?;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let up_s: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(up_s - began / TICKS_A_SECOND).ok()
 }
 
 /// A folder of this process alone.
@@ -155,7 +194,8 @@ impl Stage {
         furnish(&store, clock.as_ref(), &cast, &sources(prometheus, played.as_ref()));
         let town =
             Town::new(store.clone(), faults.clone(), clock.clone(), (cast.clone(), options.seed));
-        let (numbers, books) = (town.numbers(), town.books());
+        let (numbers, books, promises) = (town.numbers(), town.books(), town.promises());
+        let began = clock.wall();
         let routes =
             api::routes(Api { store: store.clone(), faults: faults.clone(), clock: clock.clone() });
         tokio::spawn(crate::servers::http::serve(api_listener, routes, stop.clone()));
@@ -168,7 +208,20 @@ impl Stage {
         tokio::spawn(crate::servers::http::serve(prometheus_listener, routes, stop.clone()));
         tokio::spawn(town.run(stop.clone()));
         let left_out = played.map(|played| played.left_out).unwrap_or_default();
-        Ok(Self { store, faults, numbers, books, cast, left_out, api, stop })
+        let ready = Arc::default();
+        Ok(Self {
+            store,
+            faults,
+            numbers,
+            books,
+            promises,
+            cast,
+            left_out,
+            began,
+            api,
+            ready,
+            stop,
+        })
     }
 
     fn kubeconfig(&self) -> String {
@@ -218,6 +271,7 @@ impl Stage {
             let line = format!("{name:<22} {:>13} {:>8}\n", mine.most_replicas, mine.changes);
             text.push_str(&line);
         }
+        text.extend(self.ready.get().copied().map(ready_line));
         text
     }
 
@@ -228,15 +282,19 @@ impl Stage {
             faults: self.faults.clone(),
             store: self.store.clone(),
             books: self.books.clone(),
+            promises: self.promises.clone(),
+            began: self.began,
             cast: self.cast.clone(),
             left_out: self.left_out.clone(),
             story: story::steps(&server, &kubeconfig.display().to_string()),
+            ready: self.ready.clone(),
             seed: options.seed,
             speed: options.speed,
         });
         Router::new()
             .route("/v1/demo", get(about))
             .route("/v1/demo/score", get(score))
+            .route("/v1/demo/ghosts/{namespace}/{name}", get(ghosts))
             .route("/v1/demo/faults/{name}", post(order))
             .with_state(state)
     }
@@ -317,9 +375,12 @@ struct Backstage {
     faults: Arc<Faults>,
     store: Arc<Store>,
     books: Arc<Mutex<Books>>,
+    promises: Arc<Mutex<Promises>>,
+    began: Timestamp,
     cast: Arc<[Actor]>,
     left_out: Vec<&'static str>,
     story: Vec<Value>,
+    ready: Arc<OnceLock<Duration>>,
     seed: u64,
     speed: u8,
 }
@@ -337,17 +398,40 @@ async fn about(State(backstage): State<Arc<Backstage>>) -> Json<Value> {
     Json(json!({
         "apiVersion": "podswell.dev/v1", "kind": "Demo", "seed": backstage.seed,
         "speed": backstage.speed, "scenarioLeftOut": backstage.left_out, "story": backstage.story,
+        "readySeconds": backstage.ready.get().map(Duration::as_secs_f64),
         "deployments": backstage.store.list(deployments, None).0.len(),
+        "promises": backstage.promises.lock().show(),
         "faults": faults.collect::<Vec<_>>(), "cast": cast.collect::<Vec<_>>(),
     }))
 }
 
 async fn score(State(backstage): State<Arc<Backstage>>) -> Response {
     let score = Score::of(&backstage.cast, &backstage.books.lock(), backstage.seed);
-    match tokio::task::spawn_blocking(move || score.show()).await {
+    computed(move || score.show()).await
+}
+
+/// An answer that takes some time to compute.
+async fn computed(compute: impl FnOnce() -> Value + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(compute).await {
         Ok(shown) => Json(shown).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+async fn ghosts(
+    State(backstage): State<Arc<Backstage>>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Response {
+    let actor = backstage.cast.iter().find(|actor| actor.is(&namespace, &name));
+    let book = actor.and_then(|actor| backstage.books.lock().of(actor));
+    let (Some(actor), Some(book)) = (actor, book) else {
+        return Json(
+            json!({ "apiVersion": "podswell.dev/v1", "kind": "DemoGhosts", "ghosts": [] }),
+        )
+        .into_response();
+    };
+    let ghosts = Ghosts::new(actor.clone(), book, (backstage.seed, backstage.began));
+    computed(move || ghosts.show()).await
 }
 
 /// For how long a fault is ordered.

@@ -59,9 +59,17 @@ async fn query(State(prometheus): State<Prometheus>, request: axum::extract::Req
 }
 
 impl Prometheus {
+    /// How far this server's time stamps are from the truth, in seconds.
+    fn clock_error_s(&self) -> f64 {
+        if self.faults.is_on("prometheus-stale") {
+            return -3600.0;
+        }
+        if self.faults.is_on("prometheus-ahead") { 7200.0 } else { 0.0 }
+    }
+
     fn series(&self, metric: &str, seen: Seen) -> Vec<Value> {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
-        let now = self.clock.wall().as_millisecond() as f64 / 1000.0;
+        let now = self.clock.wall().as_millisecond() as f64 / 1000.0 + self.clock_error_s();
         let lies = self.faults.is_on("prometheus-nan");
         let numbers = self.numbers.lock();
         let actors = self.cast.iter().filter(|actor| actor.seen == seen);

@@ -56,7 +56,10 @@ impl IntoResponse for Refusal {
                     422,
                     "Invalid",
                     &message,
-                    &json!({ "name": name, "group": kind.group, "kind": kind.name }),
+                    &json!({
+                        "name": name, "group": kind.group, "kind": kind.name,
+                        "causes": [{ "reason": "FieldValueInvalid", "message": why }],
+                    }),
                 )
             }
             Self::Store(error, kind, name) => stored(error, kind, &name),

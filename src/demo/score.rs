@@ -31,15 +31,49 @@ pub(super) const HOW: &str = "Measured: what happened here. Computed: the simula
     Pod-seconds: pods that exist, times seconds. Unmet: pods that the load would have needed and that \
     were not ready, times seconds.";
 
+/// One second of a workload's load.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Level {
+    /// The sum of what was seen.
+    sum: f64,
+    /// How often it was looked at.
+    count: u32,
+    /// Whether who asks heard nothing of it.
+    pub(super) silent: bool,
+}
+
+impl Level {
+    /// The mean of what was seen in this second, ≥ 0.
+    pub(super) fn mean(self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.sum / f64::from(self.count) }
+    }
+}
+
+/// A moment of one workload, as it is written down.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    /// Seconds of the demo, ≥ 0.
+    pub(super) second: f64,
+    /// How long nothing has changed, in seconds, ≥ 0.
+    pub(super) span_s: f64,
+    /// The load, in the unit of the workload's metric, ≥ 0.
+    pub(super) load: f64,
+    /// What one pod bears of it, > 0.
+    pub(super) per_pod: f64,
+    /// Whether who asks hears nothing of the load.
+    pub(super) silent: bool,
+    pub(super) pods: Pods,
+}
+
 /// The books of one workload.
 #[derive(Clone, Debug)]
-struct Book {
+pub(super) struct Book {
     /// The second of the demo at which it begins.
-    began: f64,
+    pub(super) began: f64,
     /// Ready pods at the beginning.
     start: usize,
-    /// For each second the sum of what was seen, and how often.
-    levels: Vec<(f64, u32)>,
+    /// Its load, second by second.
+    pub(super) levels: Vec<Level>,
     pod_s: f64,
     unmet_s: f64,
     starts: u64,
@@ -58,19 +92,14 @@ impl Books {
         }
     }
 
-    /// The last `span_s` seconds before `second`, in which nothing changed. The books begin when all pods
-    /// of a workload are ready for the first time.
-    pub(super) fn span(
-        &mut self,
-        name: &str,
-        (second, span_s): (f64, f64),
-        (load, per_pod): (f64, f64),
-        pods: Pods,
-    ) {
-        if !self.0.contains_key(name) {
-            if pods.ready == 0 || pods.ready < pods.placed {
-                return;
-            }
+    /// The last seconds of a workload. The books begin when all its pods are ready for the first time.
+    pub(super) fn span(&mut self, name: &str, entry: Entry) {
+        if let Some(book) = self.0.get_mut(name) {
+            book.span(entry);
+            return;
+        }
+        let Entry { second, pods, .. } = entry;
+        if pods.ready > 0 && pods.ready >= pods.placed {
             let book = Book {
                 began: second,
                 start: pods.ready,
@@ -81,21 +110,18 @@ impl Books {
                 most: pods.ready,
             };
             self.0.insert(name.to_owned(), book);
-            return;
-        }
-        if let Some(book) = self.0.get_mut(name) {
-            book.span((second, span_s), (load, per_pod), pods);
         }
     }
 
     /// A copy of one workload's books.
-    fn of(&self, actor: &Actor) -> Option<Book> {
+    pub(super) fn of(&self, actor: &Actor) -> Option<Book> {
         self.0.get(&full_name(&actor.namespace, &actor.name)).cloned()
     }
 }
 
 impl Book {
-    fn span(&mut self, (second, span_s): (f64, f64), (load, per_pod): (f64, f64), pods: Pods) {
+    fn span(&mut self, entry: Entry) {
+        let Entry { second, span_s, load, per_pod, silent, pods } = entry;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -106,16 +132,18 @@ impl Book {
             return;
         }
         // A second in which nobody looked was like the one before it.
-        let before = self.levels.last().copied().unwrap_or((load, 1));
+        let now = Level { sum: load, count: 1, silent };
+        let before = self.levels.last().copied().unwrap_or(now);
         while self.levels.len() < at {
             self.levels.push(before);
         }
         if self.levels.len() == at {
-            self.levels.push((0.0, 0));
+            self.levels.push(Level::default());
         }
-        if let Some((sum, count)) = self.levels.get_mut(at) {
-            *sum += load;
-            *count += 1;
+        if let Some(level) = self.levels.get_mut(at) {
+            level.sum += load;
+            level.count += 1;
+            level.silent |= silent;
         }
         let needed = (load / per_pod - 1e-6).ceil().max(0.0);
         self.pod_s += real(pods.placed) * span_s;
@@ -131,12 +159,10 @@ impl Book {
     }
 
     /// The same load as a scenario.
-    fn scenario(&self, actor: &Actor, seed: u64) -> Scenario {
-        let points = self.levels.iter().enumerate().map(|(at, (sum, count))| Point {
-            at_s: real(at),
-            value: if *count == 0 { 0.0 } else { sum / f64::from(*count) },
-        });
-        let points = points.collect();
+    pub(super) fn scenario(&self, actor: &Actor, seed: u64) -> Scenario {
+        let points = self.levels.iter().enumerate();
+        let points =
+            points.map(|(at, level)| Point { at_s: real(at), value: level.mean() }).collect();
         let part =
             Recorded { file: "measured".into(), scale: Amount(1.0), at: Span::default(), points };
         let is_rate = actor
@@ -204,7 +230,7 @@ fn real(count: usize) -> f64 {
 }
 
 /// Whether there is anything to compare: podswell scales it, and an HPA could.
-fn is_compared(actor: &Actor) -> bool {
+pub(super) fn is_compared(actor: &Actor) -> bool {
     !actor.has_hpa && actor.items_per_pod.is_none()
 }
 
@@ -258,16 +284,21 @@ mod tests {
     use super::*;
     use crate::demo::cast::cast;
 
+    fn entry(second: f64, load: f64, pods: usize) -> Entry {
+        let pods = Pods { ready: pods, placed: pods };
+        Entry { second, span_s: 0.2, load, per_pod: 10.0, silent: false, pods }
+    }
+
     /// Sixty calm seconds and sixty of ten times the load, served by as many pods as are needed, at once.
     fn played() -> (Books, Vec<Actor>) {
         let mut books = Books::default();
         let name = "shop/checkout";
-        books.span(name, (0.0, 0.2), (20.0, 10.0), Pods { ready: 2, placed: 2 });
+        books.span(name, entry(0.0, 20.0, 2));
         for step in 1..=600_u32 {
             let second = f64::from(step) * 0.2;
             let burst = second > 60.0;
             let (load, pods) = if burst { (200.0, 20) } else { (20.0, 2) };
-            books.span(name, (second, 0.2), (load, 10.0), Pods { ready: pods, placed: pods });
+            books.span(name, entry(second, load, pods));
         }
         for _ in 0..18 {
             books.started(name);
@@ -298,9 +329,8 @@ mod tests {
     #[test]
     fn a_short_stretch_has_no_score() {
         let (mut books, cast) = (Books::default(), cast(1, None));
-        let pods = Pods { ready: 2, placed: 2 };
         for second in 0..20_u32 {
-            books.span("shop/checkout", (f64::from(second), 1.0), (20.0, 10.0), pods);
+            books.span("shop/checkout", entry(f64::from(second), 20.0, 2));
         }
         let shown = Score::of(&cast, &books, 7).show();
         assert!(shown["workloads"].as_array().unwrap().is_empty(), "{shown}");

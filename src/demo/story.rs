@@ -27,7 +27,8 @@ const STEPS: [Step; 8] = [
     Step {
         title: "The flash sale",
         text: "Every 75 s of the story ten times the load arrives. The panic window sees it first: red \
-               shade, and all pods in one step. While panic lasts nothing is lowered.",
+               shade, and all pods in one step. While panic lasts nothing is lowered. The dotted line is \
+               what an HPA would have made of it.",
         look: "shop/checkout",
         fault: None,
         command: "kubectl --kubeconfig KUBECONFIG get deploy/checkout -w",

@@ -15,10 +15,11 @@ use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::cast::Actor;
+use super::cast::{Actor, Seen};
 use super::faults::Faults;
 use super::kinds::{DEPLOYMENTS, KINDS, Kind, LEASES, PODS, REPLICA_SETS};
-use super::score::Books;
+use super::promises::{Promises, Situation};
+use super::score::{Books, Entry};
 use super::store::{Key, Store, at, field, merge, whole_seconds};
 use crate::runtime::clock::Clock;
 
@@ -32,6 +33,9 @@ const POD_START: Duration = Duration::from_secs(2);
 const MOST_PODS: usize = 200;
 /// The port of every pod's page.
 const POD_PORT: u16 = 9090;
+/// The workload whose labels the impostor has, and what it claims to carry.
+const MIMICKED: &str = "checkout";
+const CLAIM: f64 = 1e6;
 /// Who takes the lease when that fault is on.
 const RIVAL: &str = "another-podswell";
 
@@ -48,6 +52,8 @@ pub(super) struct Numbers {
     pub(super) most_replicas: i64,
     /// How often replicas changed.
     pub(super) changes: u64,
+    /// The most pods that its load has needed so far.
+    most_needed: i64,
     replicas: i64,
 }
 
@@ -57,6 +63,8 @@ struct Pod {
     ready_at: Timestamp,
     ends_at: Option<Timestamp>,
     ready: bool,
+    /// No node has room for it.
+    waits: bool,
     stop: CancellationToken,
 }
 
@@ -89,6 +97,9 @@ pub(super) struct Town {
     cast: Arc<[Actor]>,
     numbers: Arc<Mutex<BTreeMap<String, Numbers>>>,
     books: Arc<Mutex<Books>>,
+    promises: Arc<Mutex<Promises>>,
+    /// The pod that pretends to be one of checkout's, and its page.
+    impostor: Option<(Key, CancellationToken)>,
 }
 
 fn kind(wanted: &Kind) -> &'static Kind {
@@ -118,6 +129,8 @@ impl Town {
             rival_holds: false,
             cast,
             books: Arc::default(),
+            promises: Arc::default(),
+            impostor: None,
             pods: BTreeMap::new(),
             pages: BTreeMap::new(),
             addresses: 0,
@@ -137,6 +150,11 @@ impl Town {
         self.books.clone()
     }
 
+    /// Which promises were kept so far.
+    pub(super) fn promises(&self) -> Arc<Mutex<Promises>> {
+        self.promises.clone()
+    }
+
     /// Lives until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut step = tokio::time::interval(STEP);
@@ -148,6 +166,7 @@ impl Town {
             for deployment in self.store.list(kind(&DEPLOYMENTS), None).0 {
                 self.look_after(now, &deployment).await;
             }
+            self.impostor(now).await;
             self.end_orphans(now);
             self.carry_load(now);
         }
@@ -200,7 +219,7 @@ impl Town {
     }
 
     fn actor(&self, of: &Key) -> Option<&Actor> {
-        self.cast.iter().find(|actor| actor.namespace == of.namespace && actor.name == of.name)
+        self.cast.iter().find(|actor| actor.is(&of.namespace, &of.name))
     }
 
     async fn look_after(&mut self, now: Timestamp, deployment: &Value) {
@@ -213,6 +232,7 @@ impl Town {
         let of = Key::new(kind(&DEPLOYMENTS), namespace, name);
         let wanted = at(deployment, "/spec/replicas").as_i64().unwrap_or(1);
         self.note_replicas(&of, wanted);
+        self.watch_promises(&of, deployment);
         let wanted = usize::try_from(wanted).unwrap_or(0).min(MOST_PODS);
         let set = self.replica_set(&of, deployment);
         let mine = |pod: &&Pod| pod.of == of && pod.ends_at.is_none();
@@ -234,6 +254,53 @@ impl Town {
         mine.changes += u64::from(mine.replicas != replicas);
         mine.replicas = replicas;
         mine.most_replicas = mine.most_replicas.max(replicas);
+    }
+
+    fn watch_promises(&self, of: &Key, deployment: &Value) {
+        let Some(actor) = self.actor(of) else { return };
+        let name = full_name(&of.namespace, &of.name);
+        let most_needed = self.numbers.lock().get(&name).map_or(0, |mine| mine.most_needed);
+        let situation = Situation {
+            silent: self.silence(actor),
+            rival_leads: self.faults.has_been_on("leader-lost"),
+            has_hpa: actor.has_hpa,
+            impostor: actor.name == MIMICKED && self.faults.is_on("impostor"),
+            most_needed,
+        };
+        self.promises.lock().look(&name, deployment, situation);
+    }
+
+    /// For how long nobody who asks has heard of the workload's load.
+    fn silence(&self, actor: &Actor) -> Option<Duration> {
+        self.faults.prometheus_silent().filter(|_| actor.seen != Seen::AtThePods)
+    }
+
+    /// A pod with checkout's labels that belongs to nobody, while that fault is on.
+    async fn impostor(&mut self, now: Timestamp) {
+        if !self.faults.is_on("impostor") {
+            if let Some((key, stop)) = self.impostor.take() {
+                stop.cancel();
+                // Somebody may have deleted it before.
+                let _ = self.store.delete(&key);
+            }
+            return;
+        }
+        if self.impostor.is_some() {
+            return;
+        }
+        let Some((ip, listener)) = self.next_address().await else { return };
+        let (page, stop) = (Page::new(Mutex::new(CLAIM)), CancellationToken::new());
+        let key =
+            Key::new(kind(&PODS), "shop", &format!("{MIMICKED}-impostor-{}", now.as_second()));
+        let object = json!({
+            "metadata": { "labels": { "app": MIMICKED } },
+            "spec": { "containers": [{ "name": "app", "image": "played" }] },
+            "status": running(ip, &whole_seconds(self.clock.wall())),
+        });
+        if self.store.create(self.clock.wall(), &key, object).is_ok() {
+            tokio::spawn(serve_page(listener, page, stop.clone()));
+            self.impostor = Some((key, stop));
+        }
     }
 
     fn replica_set(&self, of: &Key, deployment: &Value) -> Value {
@@ -268,8 +335,8 @@ impl Town {
         self.books.lock().started(&full_name(&of.namespace, &of.name));
         let ready_at = now.checked_add(start).unwrap_or(now);
         let stop = CancellationToken::new();
-        let pod =
-            Pod { key: key.clone(), of: of.clone(), ready_at, ends_at: None, ready: false, stop };
+        let (of, ends_at) = (of.clone(), None);
+        let pod = Pod { key: key.clone(), of, ready_at, ends_at, ready: false, waits: false, stop };
         self.pods.insert(key, pod);
     }
 
@@ -293,7 +360,11 @@ impl Town {
             let Some(pod) = self.pods.get(&key) else { continue };
             if pod.ends_at.is_some_and(|at| at <= now) {
                 self.remove_pod(&key);
-            } else if pod.ends_at.is_none() && !pod.ready && pod.ready_at <= now {
+            } else if pod.ends_at.is_none()
+                && !pod.ready
+                && pod.ready_at <= now
+                && self.has_room(&key, now)
+            {
                 self.open_pod(&key).await;
             }
         }
@@ -308,15 +379,47 @@ impl Town {
         let _ = self.store.delete(key);
     }
 
-    /// The pod serves its page at an address of its own and is ready.
-    async fn open_pod(&mut self, key: &Key) {
+    /// Whether a pod that could be ready by now has found a node. One that has not says so, and starts when
+    /// there is room again.
+    fn has_room(&mut self, key: &Key, now: Timestamp) -> bool {
+        let is_full = self.faults.is_on("cluster-full");
+        let Some(pod) = self.pods.get_mut(key) else { return false };
+        if !is_full && !pod.waits {
+            return true;
+        }
+        pod.waits = is_full;
+        if !is_full {
+            let start = self.cast.iter().find(|actor| actor.is(&pod.of.namespace, &pod.of.name));
+            let start = start.map_or(POD_START, |actor| actor.pod_start);
+            pod.ready_at = now.checked_add(start).unwrap_or(now);
+        }
+        let conditions = if is_full {
+            json!([{
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": "0/3 nodes are available: insufficient cpu.",
+            }])
+        } else {
+            json!([{ "type": "PodScheduled", "status": "True" }])
+        };
+        // Gone already is as good.
+        let _ = self.store.update(key, None, |object| {
+            field(object, "status").insert("conditions".into(), conditions);
+        });
+        false
+    }
+
+    /// An address that nobody has, and its listener; `None` if the next one is taken, which is left out.
+    async fn next_address(&mut self) -> Option<(Ipv4Addr, TcpListener)> {
         self.addresses += 1;
         let [_, high, middle, low] = self.addresses.to_be_bytes();
         let ip = Ipv4Addr::new(127, 86 + high, middle, low);
-        // A taken address is left out: the next step takes another.
-        let Ok(listener) = TcpListener::bind(SocketAddr::new(ip.into(), POD_PORT)).await else {
-            return;
-        };
+        let listener = TcpListener::bind(SocketAddr::new(ip.into(), POD_PORT)).await.ok()?;
+        Some((ip, listener))
+    }
+
+    /// The pod serves its page at an address of its own and is ready.
+    async fn open_pod(&mut self, key: &Key) {
+        let Some((ip, listener)) = self.next_address().await else { return };
         let Some(pod) = self.pods.get_mut(key) else { return };
         let page = Page::default();
         tokio::spawn(serve_page(listener, page.clone(), pod.stop.clone()));
@@ -324,11 +427,7 @@ impl Town {
         self.pages.insert(key.clone(), page);
         let at = whole_seconds(self.clock.wall());
         let _ = self.store.update(key, None, |object| {
-            let status = json!({
-                "phase": "Running", "podIP": ip.to_string(), "podIPs": [{ "ip": ip.to_string() }],
-                "startTime": at, "conditions": [{ "type": "Ready", "status": "True" }],
-            });
-            merge(object, &json!({ "status": status }));
+            merge(object, &json!({ "status": running(ip, &at) }));
         });
     }
 
@@ -399,9 +498,17 @@ impl Town {
 
     fn note_load(&self, actor: &Actor, load: f64, pods: Pods, (second, span_s): (f64, f64)) {
         let name = full_name(&actor.namespace, &actor.name);
-        self.books.lock().span(&name, (second, span_s), (load, actor.per_pod), pods);
+        let silent = self.silence(actor).is_some();
+        let entry = Entry { second, span_s, load, per_pod: actor.per_pod, silent, pods };
+        self.books.lock().span(&name, entry);
         let mut numbers = self.numbers.lock();
         let mine = numbers.entry(name).or_default();
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a cast saturates, and so may this number"
+        )]
+        let needed = (load / actor.per_pod).ceil() as i64;
+        mine.most_needed = mine.most_needed.max(needed);
         (mine.load, mine.ready) = (load, pods.ready);
         if let Some(items_per_pod) = actor.items_per_pod {
             #[expect(clippy::cast_precision_loss, reason = "at most some hundred pods")]
@@ -409,6 +516,14 @@ impl Town {
             mine.backlog = (mine.backlog + (load - done) * span_s).max(0.0);
         }
     }
+}
+
+/// The status of a pod that serves.
+fn running(ip: Ipv4Addr, since: &str) -> Value {
+    json!({
+        "phase": "Running", "podIP": ip.to_string(), "podIPs": [{ "ip": ip.to_string() }],
+        "startTime": since, "conditions": [{ "type": "Ready", "status": "True" }],
+    })
 }
 
 async fn serve_page(listener: TcpListener, page: Page, stop: CancellationToken) {

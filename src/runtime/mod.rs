@@ -34,7 +34,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +89,8 @@ pub struct Company {
     pub stop: CancellationToken,
     /// More routes of the admin listener, below `/v1/demo`.
     pub routes: Option<Router>,
+    /// Hears once that all caches are filled and this process may write.
+    pub ready: Option<oneshot::Sender<()>>,
 }
 
 /// [`run`] as a part of a larger process.
@@ -260,7 +262,8 @@ impl Process {
             clock,
             pods,
         };
-        let Company { stop, routes } = company;
+        let Company { stop, routes, ready } = company;
+        tell_ready(ready, health.clone());
         let servers = start_servers(&core, listeners, &readers, desk, routes)?;
         let leader = core.leader;
         Ok(Self { health, leader, writers, election, feeders, engine, keepers, servers, stop })
@@ -297,6 +300,26 @@ impl Process {
             Some(part) => bail!("{part} ended by itself, which is a bug"),
         }
     }
+}
+
+/// Tells once that all caches are filled and this process may write.
+fn tell_ready(ready: Option<oneshot::Sender<()>>, health: Arc<Health>) {
+    const EVERY: Duration = Duration::from_millis(10);
+    let Some(ready) = ready else { return };
+    tokio::spawn(async move {
+        let is_ready = || {
+            let sees = !health.watches().is_empty() && health.missing().is_empty();
+            sees && health.is_leader()
+        };
+        while !is_ready() {
+            if ready.is_closed() {
+                return;
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+        // Whoever wanted to know may be gone.
+        let _ = ready.send(());
+    });
 }
 
 /// The name of the group in which the first task ends: none should before it is told to.

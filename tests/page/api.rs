@@ -148,7 +148,7 @@ fn version(object: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_played_api_answers_as_the_real_one() {
-    let demo = Demo::start(&[], 5).await;
+    let demo = Demo::start(&[], 6).await;
     let mut plane = ControlPlane::start(Options::default()).await;
     let real = Talk::new(plane.client());
     let played = Talk::new(kubeconfig::client(kubeconfig::plain(&demo.api())).await);
@@ -177,6 +177,7 @@ async fn converse(mut talk: Talk) -> Vec<String> {
     scales(&mut talk).await;
     lists(&mut talk).await;
     refusals(&mut talk).await;
+    strictness(&mut talk).await;
     other_kinds(&mut talk).await;
     discovery(&mut talk).await;
     watches(&mut talk).await;
@@ -451,8 +452,50 @@ async fn discovery(talk: &mut Talk) {
         let path = format!("/apis/{group}");
         talk.get(&path, &path, &["/kind", "/name"]).await;
     }
+    openapi(talk).await;
     talk.get("groups", "/apis", &["/kind"]).await;
     talk.get("core versions", "/api", &["/kind", "/versions"]).await;
+}
+
+/// What `kubectl` looks for before it leaves the search for unknown fields to the server.
+async fn openapi(talk: &mut Talk) {
+    let (code, index) = talk.send(Method::GET, "/openapi/v3", JSON, &Value::Null).await;
+    let address = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap_or_default();
+    let begins = address.starts_with("/openapi/v3/apis/apps/v1");
+    let (_, document) = talk.send(Method::GET, address, JSON, &Value::Null).await;
+    let one = "/apis/apps/v1/namespaces/{namespace}/deployments/{name}";
+    let patch = &document["paths"][one]["patch"];
+    let parameters = patch["parameters"].as_array().cloned().unwrap_or_default();
+    let validates = parameters
+        .iter()
+        .any(|parameter| parameter["name"] == "fieldValidation" && parameter["in"] == "query");
+    let kind = &patch["x-kubernetes-group-version-kind"];
+    let version = document["openapi"].as_str().unwrap_or_default();
+    talk.lines.push(format!("openapi: {code} {begins} {version:.1} {validates} {kind}"));
+    let missing = talk.send(Method::GET, "/openapi/v3/apis/none/v1", JSON, &Value::Null).await;
+    talk.lines.push(format!("openapi of what is not served: {}", missing.0));
+}
+
+/// A field that is not one is refused where the client wants that, and else left out or kept.
+async fn strictness(talk: &mut Talk) {
+    let mut odd = deployment("talk-odd", 0);
+    odd["spec"]["replicsa"] = json!(1);
+    odd["spec"]["template"]["spec"]["containers"][1]["imag"] = json!("c:1");
+    let strict = format!("{DEPLOYMENTS}?fieldValidation=Strict");
+    talk.post("unknown fields", &strict, odd, &["/kind"]).await;
+    let good = deployment("talk-strict", 0);
+    talk.post("none of them", &strict, good.clone(), &["/kind", "/spec/replicas"]).await;
+    let one = format!("{DEPLOYMENTS}/talk-strict?fieldValidation=Strict");
+    let mut odd = good;
+    odd["spec"]["replicsa"] = json!(1);
+    talk.put("replace with an unknown field", &one, odd, &["/kind"]).await;
+    let odd = json!({ "spec": { "replicsa": 1 } });
+    for form in [MERGE, STRATEGIC] {
+        let (code, answer) = talk.send(Method::PATCH, &one, form, &odd).await;
+        talk.lines.push(format!("{form} of an unknown field: {code} {}", answer["reason"]));
+    }
+    let good = json!({ "metadata": { "labels": { "more": "1" } } });
+    talk.patch("a patch of known ones", &one, (MERGE, good), &["/metadata/labels"]).await;
 }
 
 async fn watches(talk: &mut Talk) {

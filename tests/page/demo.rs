@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 pub(crate) struct Demo {
     pub(crate) port: u16,
-    process: Process,
+    pub(crate) process: Process,
     _folder: tempfile::TempDir,
 }
 
@@ -55,7 +55,7 @@ impl Demo {
         assert_eq!(answer.status.as_u16(), 204, "{fault}");
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
@@ -65,12 +65,8 @@ impl Demo {
     }
 
     pub(crate) async fn replicas(&self, namespace: &str, name: &str) -> i64 {
-        self.told_replicas(namespace, name).await.expect("its replicas")
-    }
-
-    /// The replicas that it tells of; a process that stands by tells nothing.
-    async fn told_replicas(&self, namespace: &str, name: &str) -> Option<i64> {
-        self.get(&format!("/v1/targets/{namespace}/{name}")).await?["replicas"].as_i64()
+        let told = self.get(&format!("/v1/targets/{namespace}/{name}")).await.expect("an answer");
+        told["replicas"].as_i64().expect("its replicas")
     }
 
     fn watch_deployments(&self) -> Watch {
@@ -87,6 +83,13 @@ impl Demo {
 
     /// `kubectl` against the played API.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        let (succeeds, told, errors) = self.run_kubectl(arguments);
+        assert!(succeeds, "kubectl {arguments:?}: {errors}");
+        told
+    }
+
+    /// Whether `kubectl` succeeds, what it prints, and what it complains of.
+    fn run_kubectl(&self, arguments: &[&str]) -> (bool, String, String) {
         let output: Output = Command::new(binaries::path("controlplane"))
             .arg("kubectl")
             .arg(format!("--server={}", self.api()))
@@ -94,9 +97,9 @@ impl Demo {
             .env("KUBECONFIG", "/dev/null")
             .output()
             .expect("run kubectl");
-        let (out, errors) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
-        assert!(output.status.success(), "kubectl {arguments:?}: {errors}");
-        String::from_utf8_lossy(&out).into_owned()
+        let [told, errors] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        (output.status.success(), told, errors)
     }
 }
 
@@ -116,11 +119,11 @@ impl Watch {
     }
 }
 
-/// A free port whose next one is free too.
+/// A free port whose next one is free too, and given to no other test.
 fn port_with_neighbour() -> u16 {
     loop {
-        let [port] = free_ports();
-        if std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+        let [port, next] = free_ports();
+        if next == port + 1 {
             return port;
         }
     }
@@ -128,11 +131,11 @@ fn port_with_neighbour() -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newcomer_watches_the_demo_and_breaks_it() {
-    let mut demo = Demo::start(&[], 5).await;
+    let mut demo = Demo::start(&[], 6).await;
     let browser = Browser::start().await;
     browser.open(&demo.url("/")).await;
-    let five = |text: &Option<String>| text.as_deref() == Some("5 workloads");
-    until(LIMIT, "the cast", five, || browser.text("output")).await;
+    let six = |text: &Option<String>| text.as_deref() == Some("6 workloads");
+    until(LIMIT, "the cast", six, || browser.text("output")).await;
     let banner = browser.text("#banner").await.unwrap_or_default();
     assert!(banner.contains("Played: the Kubernetes API"), "{banner}");
     kubectl_works(&demo).await;
@@ -144,6 +147,8 @@ async fn a_newcomer_watches_the_demo_and_breaks_it() {
     each_pod_is_shown(&demo, &browser).await;
     every_fault_shows_and_heals(&demo, &browser).await;
     the_score_is_told(&demo, &browser).await;
+    ghosts_are_drawn(&demo, &browser).await;
+    promises_are_kept(&demo, &browser).await;
     assert_eq!(browser.complaints(), Vec::<String>::new());
     browser.close().await;
     let ended = demo.process.terminate(LIMIT).await.expect("it ends");
@@ -178,7 +183,15 @@ async fn kubectl_works(demo: &Demo) {
     let file = folder.path().join("own.json");
     std::fs::write(&file, manifest).expect("write a manifest");
     let file = format!("--filename={}", file.display());
-    demo.kubectl(&["apply", "--validate=false", &file]);
+    demo.kubectl(&["apply", &file]);
+    let other_image = manifest.replace("\"image\": \"x\"", "\"image\": \"y\"");
+    std::fs::write(folder.path().join("own.json"), other_image).expect("write a manifest");
+    let told = demo.kubectl(&["apply", &file]);
+    assert!(told.contains("configured"), "{told}");
+    let misspelt = manifest.replace("replicas", "replicsa");
+    std::fs::write(folder.path().join("own.json"), misspelt).expect("write a manifest");
+    let (succeeds, _, refusal) = demo.run_kubectl(&["apply", &file]);
+    assert!(!succeeds && refusal.contains("unknown field \"spec.replicsa\""), "{refusal}");
     demo.kubectl(&["scale", "deploy/own", "-n", "shop", "--replicas=3"]);
     let ready = || async {
         demo.kubectl(&["get", "deploy/own", "-n", "shop", "-o=jsonpath={.status.readyReplicas}"])
@@ -213,7 +226,7 @@ async fn a_guide_leads_through_the_story(demo: &Demo, browser: &Browser) {
         let led = |url: &String| number == 0 || look.is_empty() || url.ends_with(look);
         until(LIMIT, "the guide leads there", led, || browser.url()).await;
         if step["fault"] == "leader-lost" {
-            loses_the_lease(browser).await;
+            loses_the_lease(demo, browser).await;
         }
         if number + 1 < steps.len() {
             browser.click("[data-tour='next']").await;
@@ -226,13 +239,24 @@ async fn a_guide_leads_through_the_story(demo: &Demo, browser: &Browser) {
 }
 
 /// The demo's only process stands by while another one has the lease, and comes back.
-async fn loses_the_lease(browser: &Browser) {
+async fn loses_the_lease(demo: &Demo, browser: &Browser) {
     let head = || async { browser.text("#process").await.unwrap_or_default() };
     until(LIMIT, "it writes", |text: &String| text.contains("writes"), head).await;
     browser.click("[data-tour='break']").await;
     until(LIMIT, "it stands by", |text: &String| text.contains("stands by"), head).await;
+    let notice = || async { browser.text("#standby").await.unwrap_or_default() };
+    let plain = |text: &String| text.contains("another-podswell holds the lease, so");
+    until(LIMIT, "the list says who writes", plain, notice).await;
+    let back = browser.url().await;
+    browser.open(&demo.url("/#/workload/shop/search")).await;
+    let said = || async { browser.text(".said").await.unwrap_or_default() };
+    let plain = |text: &String| text.starts_with("Another process holds the lease");
+    until(LIMIT, "a workload's page says so too", plain, said).await;
+    browser.picture("standby").await;
+    browser.open(&back).await;
     browser.click("[data-tour='break'][aria-pressed='true']").await;
     until(LIMIT, "it writes again", |text: &String| text.contains("writes"), head).await;
+    until(LIMIT, "the notice goes", String::is_empty, notice).await;
 }
 
 /// The pods of a workload that is scraped, and the one that lies.
@@ -260,7 +284,7 @@ async fn each_pod_is_shown(demo: &Demo, browser: &Browser) {
 async fn every_fault_shows_and_heals(demo: &Demo, browser: &Browser) {
     let about = demo.get("/v1/demo").await.expect("an answer");
     let faults: Vec<_> = about["faults"].as_array().expect("faults").clone();
-    assert_eq!(faults.len(), 13);
+    assert_eq!(faults.len(), 17);
     for fault in faults {
         let name = fault["name"].as_str().expect("a name");
         let button = format!("[data-fault='{name}']");
@@ -271,6 +295,37 @@ async fn every_fault_shows_and_heals(demo: &Demo, browser: &Browser) {
         browser.click(&on).await;
         until(LIMIT, "it is off", |count| *count == 1, || browser.count(&off)).await;
     }
+}
+
+/// What others would have run, as lines and in the words for those who do not see them.
+async fn ghosts_are_drawn(demo: &Demo, browser: &Browser) {
+    browser.open(&demo.url("/#/workload/shop/search")).await;
+    let lines = || browser.count("svg.chart path.ghost[d^=M]");
+    until(LIMIT, "an HPA's line and a naive one", |count| *count == 2, lines).await;
+    let legend = browser.text(".legend").await.unwrap_or_default();
+    for words in ["instead: HPA", "instead: silence is zero"] {
+        assert!(legend.contains(words), "{legend}");
+    }
+    let label = browser.attribute("svg.chart", "aria-label").await.unwrap_or_default();
+    assert!(label.contains("Instead, HPA: "), "{label}");
+    browser.run("document.querySelector('article').scrollIntoView()").await;
+    browser.picture("ghosts").await;
+}
+
+/// After all that was broken: what was promised and could be seen was kept.
+async fn promises_are_kept(demo: &Demo, browser: &Browser) {
+    browser.click("#promises summary").await;
+    let shown = || browser.count("[data-promise]");
+    until(LIMIT, "all promises", |count| *count == 10, shown).await;
+    browser.picture("promises").await;
+    let about = demo.get("/v1/demo").await.expect("an answer");
+    for promise in about["promises"].as_array().expect("promises") {
+        assert_ne!(promise["state"], "broken", "{promise}");
+        if ["P2", "P3"].iter().any(|name| promise["name"] == *name) {
+            assert_eq!(promise["state"], "kept", "{promise}");
+        }
+    }
+    assert_eq!(browser.attribute("#promises", "data-broken").await.as_deref(), Some("0"));
 }
 
 async fn the_score_is_told(demo: &Demo, browser: &Browser) {
@@ -295,70 +350,6 @@ async fn the_score_is_told(demo: &Demo, browser: &Browser) {
     }
 }
 
-/// A load that never changes, of which no fault may make less than five pods.
-const CONSTANT: &str = "about: fifty requests in flight for ever\nseed: 1\nduration: 60s\n\
-    target:\n  annotations: { autoscaling.knative.dev/target: \"10\", \
-    autoscaling.knative.dev/target-utilization-percentage: \"100\", \
-    autoscaling.knative.dev/window: 12s }\n  start: 5\n\
-    load:\n  - constant: { level: 50 }\n";
-
-/// The real controller against the played API with every fault: the floor of a workload is raised while
-/// the fault is on; nothing ever falls, and when it has healed the write gets through.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_fault_takes_pods_away() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("constant.yaml");
-    std::fs::write(&file, CONSTANT).expect("write a scenario");
-    let scenario = format!("--scenario={}", file.display());
-    let mut demo = Demo::start(&[&scenario, "--speed=2"], 6).await;
-    let replicas = || demo.replicas("scenario", "constant");
-    until(LIMIT, "five pods", |replicas| *replicas == 5, replicas).await;
-    let about = demo.get("/v1/demo").await.expect("an answer");
-    assert_eq!((&about["speed"], &about["scenarioLeftOut"][0]), (&2.into(), &"policies".into()));
-    let faults = [
-        "api-409",
-        "api-429",
-        "api-500",
-        "api-silent",
-        "api-410",
-        "watches-dropped",
-        "leader-lost",
-        "prometheus-down",
-        "prometheus-slow",
-        "prometheus-nan",
-    ];
-    let mut floor = 5;
-    for fault in faults {
-        demo.order(fault, 600).await;
-        floor += 1;
-        // The annotation is a write of the Deployment, which most of the faults refuse as well.
-        let annotate = annotation(floor);
-        let blocks_people = fault.starts_with("api-") && fault != "api-410";
-        if !blocks_people {
-            demo.kubectl(&["annotate", "--overwrite", "deploy/constant", "-n=scenario", &annotate]);
-        }
-        always_for(Duration::from_secs(6), "nothing is lowered", || async {
-            let told = demo.told_replicas("scenario", "constant").await;
-            let stands_by = told.is_none() && fault == "leader-lost";
-            let keeps = told.is_some_and(|now| now >= floor - 1);
-            if keeps || stands_by { Ok(()) } else { Err(format!("{fault}: {told:?}")) }
-        })
-        .await;
-        demo.order(fault, 0).await;
-        if blocks_people {
-            demo.kubectl(&["annotate", "--overwrite", "deploy/constant", "-n=scenario", &annotate]);
-        }
-        let told = || demo.told_replicas("scenario", "constant");
-        until(LIMIT, "the floor is reached", |told| *told == Some(floor), told).await;
-    }
-    let ended = demo.process.terminate(LIMIT).await.expect("it ends");
-    assert!(ended.success(), "{ended}");
-}
-
-fn annotation(floor: i64) -> String {
-    format!("autoscaling.knative.dev/min-scale={floor}")
-}
-
 /// Runs the demo to its end.
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_podswell"))
@@ -374,20 +365,24 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 #[test]
 fn a_demo_of_some_seconds_ends_with_a_summary() {
     let port = format!("--port={}", port_with_neighbour());
-    let (code, out, errors) = run(&["--duration=4s", "--seed=3", &port]);
+    let (code, out, errors) = run(&["--duration=20s", "--seed=3", &port]);
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{out}");
     assert_eq!(out.matches("\n  try   ").count(), 3, "{out}");
     let url = format!("  open  http://127.0.0.1:{}\n", port.trim_start_matches("--port="));
     assert!(out.contains(&url), "{out}");
     let (_, summary) = out.split_once("seed 3\n").expect("a summary");
     assert!(summary.contains("shop/checkout"), "{summary}");
+    assert_eq!(out.matches("s after the start of the process\n").count(), 2, "{out}");
 }
+
+const SCENARIO: &str = "about: a load\nseed: 1\nduration: 60s\n\
+    target:\n  start: 5\nload:\n  - constant: { level: 50 }\n";
 
 #[test]
 fn bad_input_is_one_line_that_names_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("bad.yaml");
-    let (bad, good) = (CONSTANT.replace("duration", "duratoin"), "--scenario=/no/such/file.yaml");
+    let (bad, good) = (SCENARIO.replace("duration", "duratoin"), "--scenario=/no/such/file.yaml");
     std::fs::write(&file, bad).expect("write a scenario");
     let shown = file.display().to_string();
     for (argument, words) in [

@@ -12,6 +12,7 @@
 mod api;
 mod browser;
 mod demo;
+mod faults;
 mod shop;
 
 #[expect(dead_code, reason = "a library: not every test uses all of it")]
@@ -35,6 +36,7 @@ async fn a_person_watches_a_burst_and_an_outage() {
     the_keyboard_leads_to_a_workload(&shop, &browser).await;
     an_outage_shows(&shop, &browser).await;
     words_and_colours(&shop, &browser).await;
+    files_are_made(&shop, &browser).await;
     assert_eq!(browser.complaints(), Vec::<String>::new());
     browser.close().await;
 }
@@ -111,6 +113,43 @@ async fn an_outage_shows(shop: &Shop, browser: &Browser) {
     until(LIMIT, "back at the list", |url: &String| url.ends_with("#/"), || browser.url()).await;
 }
 
+/// Keeps what would be saved where a test can read it.
+const KEEP_FILES: &str = "URL.createObjectURL = (blob) => {\
+    blob.text().then((text) => { document.body.dataset.file = text; });\
+    return '#'; };\
+    HTMLAnchorElement.prototype.click = function () {\
+    document.body.dataset.name = this.download; };";
+
+/// What CSV and JSON hold, of the list and of a workload's history.
+async fn files_are_made(shop: &Shop, browser: &Browser) {
+    let made = |name: &'static str| async move {
+        let named = browser.attribute("body", "data-name").await.unwrap_or_default();
+        let file = browser.attribute("body", "data-file").await.unwrap_or_default();
+        if named == name { file } else { String::new() }
+    };
+    browser.open(&shop.url("/")).await;
+    until(LIMIT, "the list", |row: &String| !row.is_empty(), || row(browser, "shop/search")).await;
+    browser.run(KEEP_FILES).await;
+    browser.click(".tools button:nth-of-type(1)").await;
+    let table = |text: &String| {
+        text.starts_with("namespace,name,signal,") && text.contains("\nshop,thumbnails,fresh,")
+    };
+    until(LIMIT, "CSV of the list", table, || made("podswell.csv")).await;
+    browser.click(".tools button:nth-of-type(2)").await;
+    let json = |text: &String| serde_json::from_str::<Vec<serde_json::Value>>(text).is_ok();
+    until(LIMIT, "JSON of the list", json, || made("podswell.json")).await;
+    browser.run("location.hash = '#/workload/shop/search'").await;
+    let charts = || browser.count("svg.chart");
+    until(LIMIT, "its page", |count| *count == 1, charts).await;
+    let terms = browser.count(".facts [data-term][title][tabindex='0']").await;
+    assert_eq!(terms, browser.count(".facts dt").await, "each number is explained");
+    browser.click(".tools button:nth-of-type(1)").await;
+    let history = |text: &String| text.starts_with("at,stable,panic,") && text.contains(",fresh,");
+    until(LIMIT, "CSV of the history", history, || made("shop-search.csv")).await;
+    browser.click(".tools button:nth-of-type(2)").await;
+    until(LIMIT, "JSON of the history", json, || made("shop-search.json")).await;
+}
+
 async fn words_and_colours(shop: &Shop, browser: &Browser) {
     let theme = || async { browser.attribute("html", "data-theme").await.unwrap_or_default() };
     let before = theme().await;
@@ -141,6 +180,11 @@ async fn a_token_is_asked_for_until_it_is_right() {
     browser.close().await;
 }
 
+/// Counts the rows that would be printed.
+const PRINT: &str = "dispatchEvent(new Event('beforeprint'));\
+    document.body.dataset.printed = document.querySelectorAll('tbody tr[data-key]').length;\
+    dispatchEvent(new Event('afterprint'));";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_stay_usable() {
     let names: Vec<String> = (0..5000).map(|number| format!("app-{number:04}")).collect();
@@ -155,6 +199,21 @@ async fn thousands_stay_usable() {
     let found = |text: &String| text.contains("shop/app-4711");
     until(LIMIT, "one is found", found, || row(&browser, "shop/app-4711")).await;
     browser.clear("#filter").await;
+    browser.click("thead th:nth-child(5) button").await;
+    let order = || browser.attribute("thead th:nth-child(5)", "aria-sort");
+    until(
+        LIMIT,
+        "the order is told",
+        |told: &Option<String>| told.as_deref() == Some("ascending"),
+        order,
+    )
+    .await;
+    browser.click("thead th:nth-child(1) button").await;
+    assert_eq!(browser.attribute("table.list", "aria-rowcount").await.as_deref(), Some("5001"));
+    browser.run(PRINT).await;
+    let printed = browser.attribute("body", "data-printed").await;
+    assert_eq!(printed.as_deref(), Some("5000"), "paper has all rows");
+    assert!(browser.count("tbody tr").await < 100, "the screen has few");
     browser.run("document.querySelector('.scroll').scrollTop = 1e9").await;
     eventually(LIMIT, "the last row comes into view", || async {
         let text = row(&browser, "shop/app-4999").await;

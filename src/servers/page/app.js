@@ -5,7 +5,7 @@ import { start as startDemo } from './demo.js';
 import { glossaryPage } from './glossary.js';
 import { workloadPage } from './workload.js';
 
-const main = document.getElementById('main'), alert = document.getElementById('alert'), about = document.getElementById('process');
+const main = document.getElementById('main'), alert = document.getElementById('alert'), about = document.getElementById('process'), standby = document.getElementById('standby');
 const targets = new Targets();
 let view = null;
 
@@ -39,14 +39,25 @@ function connection(up, why) {
   if (!up) alert.textContent = `No connection to podswell (${why}); what you see is old. Trying again.`;
 }
 
+// What a reader has to know who looks at a process that does not write.
+function standing({ leader, lease }) {
+  const other = lease?.holder && lease.holder !== lease.identity ? lease.holder : null;
+  const words = leader ? '' : other
+    ? `This process stands by: ${other} holds the lease, so this one writes nothing. What is shown here is what it would do.`
+    : 'This process stands by: nobody holds the lease at the moment, so nothing is written. It takes the lease as soon as it can.';
+  standby.hidden = !words;
+  if (standby.textContent !== words) standby.textContent = words;
+}
+
 async function process() {
   try {
     const status = await json('v1/status');
+    standing(status);
     const writes = status.leader ? 'writes' : 'stands by';
     about.textContent = `${status.version} · ${writes} · ${status.targets} workloads, ${status.attention} need a person` +
       (status.ready ? '' : ` · not ready: ${status.missing.join(', ')}`);
   } catch { /* The stream says that the connection is gone. */ }
-  setTimeout(process, 5000);
+  setTimeout(process, 2000);
 }
 
 addEventListener('hashchange', show);

@@ -71,8 +71,9 @@ function most(points, values) {
 
 const capacity = (point) => point.target * point.ready;
 
-// `points`: oldest first, each with `time` in ms. `unit` says what the load is counted in.
-export function draw(points, unit) {
+// `points`: oldest first, each with `time` in ms. `unit` says what the load is counted in. `ghosts`: what others
+// would have run, each with `who` and points of its own.
+export function draw(points, unit, ghosts = []) {
   const svg = shape('svg', { class: 'chart', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img' });
   const from = points[0].time, to = Math.max(points.at(-1).time, from + 1000);
   const x = (time) => LEFT + ((WIDTH - LEFT - RIGHT) * (time - from)) / (to - from);
@@ -84,7 +85,14 @@ export function draw(points, unit) {
     }
   }
   const load = axis(svg, LOAD, most(points, [(point) => point.stable, (point) => point.panic, capacity]), unit);
-  const pods = axis(svg, PODS, most(points, [(point) => point.desired, (point) => point.ready, (point) => point.replicas]), 'pods');
+  const lines = ghosts.map((ghost) => within(ghost.points, from, to));
+  const highest = Math.max(0, ...lines.flat().map((point) => point.replicas));
+  const pods = axis(svg, PODS, Math.max(highest, most(points, [(point) => point.desired, (point) => point.ready, (point) => point.replicas])), 'pods');
+  lines.forEach((line, index) => {
+    const ghost = shape('path', { class: `ghost ghost${index}`, d: path(line, x, pods, (point) => point.replicas, true) });
+    ghost.append(shape('title', {}, ghosts[index].about));
+    svg.append(ghost);
+  });
   svg.append(shape('path', { class: 'capacity', d: path(points, x, load, capacity, true) }));
   svg.append(shape('path', { class: 'panic', d: path(points, x, load, (point) => point.panic) }));
   svg.append(shape('path', { class: 'stable', d: path(points, x, load, (point) => point.stable) }));
@@ -92,7 +100,7 @@ export function draw(points, unit) {
   svg.append(shape('path', { class: 'desired', d: path(points, x, pods, (point) => point.desired, true) }));
   markers(svg, points, x);
   timeAxis(svg, x, from, to);
-  describe(svg, points, unit);
+  describe(svg, points, unit, ghosts.map((ghost, index) => [ghost.who, lines[index].at(-1)?.replicas]));
   follow(svg, points, from, to);
   return svg;
 }
@@ -109,10 +117,17 @@ function markers(svg, points, x) {
   }
 }
 
-function describe(svg, points, unit) {
-  const last = points.at(-1);
+// The part of a line from `from` to `to`, which keeps its value between its points.
+function within(line, from, to) {
+  const before = line.filter((point) => point.time <= from).at(-1), inside = line.filter((point) => point.time > from && point.time <= to);
+  return before ? [{ ...before, time: from }, ...inside] : inside;
+}
+
+function describe(svg, points, unit, others) {
+  const last = points.at(-1), told = others.filter(([, replicas]) => replicas !== undefined);
   const text = `Load (${unit}) and pods from ${clock(new Date(points[0].time))} to ${clock(new Date(last.time))}. ` +
-    `Now: stable ${number(last.stable)}, panic ${number(last.panic)}, ready ${last.ready}, desired ${last.desired}, ${last.reason}.`;
+    `Now: stable ${number(last.stable)}, panic ${number(last.panic)}, ready ${last.ready}, desired ${last.desired}, ${last.reason}.` +
+    told.map(([who, replicas]) => ` Instead, ${who}: ${number(replicas)}.`).join('');
   svg.setAttribute('aria-label', text);
 }
 
@@ -135,12 +150,13 @@ function follow(svg, points, from, to) {
   svg.addEventListener('pointerleave', () => { line.setAttribute('x1', -9); line.setAttribute('x2', -9); said.textContent = ''; });
 }
 
-export function legend() {
+export function legend(ghosts = []) {
   const entry = (name, text) => element('li', { class: name }, element('i'), text);
   return element('ul', { class: 'legend' },
     entry('stable', 'stable window'), entry('panic', 'panic window'), entry('capacity', 'target × ready pods'),
     entry('desired', 'desired'), entry('ready', 'ready'), entry('shade', 'panic mode'), entry('gap', 'signal lost'),
-    element('li', {}, '▲ the reason changed'));
+    element('li', {}, '▲ the reason changed'),
+    ghosts.map((ghost, index) => element('li', { class: `ghost${index}`, title: ghost.about }, element('i'), `instead: ${ghost.who}`)));
 }
 
 // A small line of the last values, for the list.

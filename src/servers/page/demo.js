@@ -69,6 +69,21 @@ function scoreTable(workload) {
       element('th', { scope: 'row' }, row.who), element('td', {}, row.how), cells(row).map((cell) => element('td', { class: 'number' }, cell))))));
 }
 
+const STANDS = {
+  kept: ['✓', 'kept', 'good'], broken: ['✗', 'broken', 'bad'], waiting: ['…', 'nothing to see yet', 'quiet'], elsewhere: ['–', 'not seen from here', 'quiet'],
+};
+
+// The promises as they stand: those that can be seen from outside, and where the others are proved.
+function promises(list) {
+  return element('ul', { class: 'promises' }, list.map((promise) => {
+    const [icon, word, colour] = STANDS[promise.state] ?? STANDS.waiting;
+    const more = promise.broken ? `: ${promise.broken}` : promise.state === 'kept' ? `, looked at ${number(promise.looks)} times` : promise.elsewhere ? `: ${promise.elsewhere}` : '';
+    return element('li', { 'data-promise': promise.name, 'data-state': promise.state },
+      element('span', { class: `state ${colour}` }, element('span', { 'aria-hidden': 'true' }, icon), promise.name),
+      ` ${promise.promise}. `, element('span', { class: 'quiet' }, `${word}${more}`));
+  }));
+}
+
 // Computed only while somebody looks.
 function scorecard() {
   const body = element('div', { class: 'scores' });
@@ -90,10 +105,15 @@ function scorecard() {
 export async function start(banner) {
   const demo = await json('v1/demo');
   if (!demo) return;
+  document.body.dataset.demo = '';
   let now = demo, shown = '';
+  const kept = element('div', {});
+  const held = element('details', { id: 'promises' }, element('summary', {}, 'Promises, and how they stand'), kept);
   const switches = element('details', { open: true }, element('summary', {}, 'Break something for 40 s'));
   const refresh = async () => {
     now = await json('v1/demo').catch(() => now);
+    kept.replaceChildren(promises(now.promises));
+    held.dataset.broken = String(now.promises.filter((promise) => promise.state === 'broken').length);
     if (JSON.stringify(now.faults) === shown) return;
     shown = JSON.stringify(now.faults);
     const focused = document.activeElement?.dataset?.fault;
@@ -104,7 +124,7 @@ export async function start(banner) {
   const guide = tour(demo.story, (name) => now.faults.find((fault) => fault.name === name), refresh);
   const guided = element('details', { open: true }, element('summary', {}, 'Guided tour'), guide.box);
   banner.hidden = false;
-  banner.replaceChildren(about(demo), guided, switches, scorecard());
+  banner.replaceChildren(about(demo), guided, switches, held, scorecard());
   await refresh();
   setInterval(refresh, EVERY_MS);
 }

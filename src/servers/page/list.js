@@ -1,17 +1,19 @@
 // All workloads in one table. Only the rows in view are in the document, so that thousands stay usable.
 import { csv, download, element, signal, standing } from './format.js';
 import { sparkline } from './chart.js';
+import { TERMS } from './glossary.js';
 
 const ROW = 36, SPARE = 8, REMEMBERED = 60;
 
+// What each is called, what it is sorted by, and the word of the glossary that explains it.
 const COLUMNS = [
-  ['Workload', (item) => item.key],
-  ['Signal', (item) => ({ lost: 0, partial: 1, starting: 2, fresh: 3 })[item.signal] ?? 4],
-  ['State', (item) => standing(item)[0]],
-  ['Load of target', (item) => item.utilization ?? -1],
-  ['Replicas', (item) => item.replicas],
-  ['History', null],
-  ['Reason', (item) => item.reason ?? ''],
+  ['Workload', (item) => item.key, null],
+  ['Signal', (item) => ({ lost: 0, partial: 1, starting: 2, fresh: 3 })[item.signal] ?? 4, 'signal'],
+  ['State', (item) => standing(item)[0], 'gate'],
+  ['Load of target', (item) => item.utilization ?? -1, 'target'],
+  ['Replicas', (item) => item.replicas, 'replicas'],
+  ['History', null, 'replicas'],
+  ['Reason', (item) => item.reason ?? '', 'reason'],
 ];
 
 // The targets as the stream tells them; lives as long as the page.
@@ -67,7 +69,7 @@ export function listPage(targets, go) {
   const filter = element('input', { type: 'search', id: 'filter', placeholder: 'Filter: name, state, reason', 'aria-label': 'Filter workloads' });
   const count = element('output', {});
   const body = element('tbody', {});
-  const head = element('tr', {}, COLUMNS.map(([name, value], index) => element('th', { scope: 'col' },
+  const head = element('tr', {}, COLUMNS.map(([name, value, word], index) => element('th', { scope: 'col', title: TERMS[word] },
     value ? element('button', { type: 'button', onclick: () => sort(index) }, name) : name)));
   const table = element('table', { class: 'list' }, element('caption', { class: 'hidden' }, 'Workloads and what podswell does with them'), element('thead', {}, head), body);
   const scroll = element('div', { class: 'scroll', tabindex: '0', 'aria-label': 'Workloads', role: 'region', onscroll: () => paint() }, table);
@@ -92,9 +94,16 @@ export function listPage(targets, go) {
     });
   }
 
+  // On paper nobody scrolls: there all rows are in the document.
+  let printing = false;
+  const print = (now) => () => { printing = now; paint(); };
+  const before = print(true), after = print(false);
+  addEventListener('beforeprint', before);
+  addEventListener('afterprint', after);
+
   function paint() {
-    const first = Math.max(0, Math.floor(scroll.scrollTop / ROW) - SPARE);
-    const fits = Math.ceil((scroll.clientHeight || 600) / ROW) + 2 * SPARE;
+    const first = printing ? 0 : Math.max(0, Math.floor(scroll.scrollTop / ROW) - SPARE);
+    const fits = printing ? view.shown.length : Math.ceil((scroll.clientHeight || 600) / ROW) + 2 * SPARE;
     const rows = view.shown.slice(first, first + fits);
     const space = () => element('tr', { 'aria-hidden': 'true' }, element('td', { class: 'spacer', colspan: COLUMNS.length }));
     const above = space(), below = space();
@@ -106,7 +115,12 @@ export function listPage(targets, go) {
     if (!targets.items.size) body.replaceChildren(element('tr', {}, element('td', { colspan: COLUMNS.length }, 'No workload carries an annotation autoscaling.knative.dev/* yet.')));
   }
 
-  function update() { choose(); paint(); }
+  // What is on paper does not change any more.
+  function update() {
+    if (printing) return;
+    choose();
+    paint();
+  }
   function sort(index) {
     view.down = view.column === index ? !view.down : false;
     view.column = index;
@@ -134,7 +148,11 @@ export function listPage(targets, go) {
   return {
     page,
     title: 'Workloads',
-    leave: () => targets.listeners.delete(update),
+    leave() {
+      targets.listeners.delete(update);
+      removeEventListener('beforeprint', before);
+      removeEventListener('afterprint', after);
+    },
     key(event) {
       if (event.key === '/') { filter.focus(); return true; }
       if (event.key === 'j' || event.key === 'ArrowDown') { move(1); return true; }

@@ -4,7 +4,7 @@ import { draw, legend } from './chart.js';
 import { clock, csv, download, element, number, seconds, signal } from './format.js';
 import { term } from './glossary.js';
 
-const EVERY_MS = 1000, KEPT = 3000;
+const EVERY_MS = 1000, KEPT = 3000, GHOSTS_MS = 5000;
 
 function fact(word, label, value) {
   return element('div', {}, element('dt', {}, term(word, label)), element('dd', {}, value));
@@ -80,7 +80,7 @@ function pods(table, target) {
 function problems(body) {
   if (!body.problems.length) return null;
   return element('section', {}, element('h3', {}, 'To mend'), element('ul', {},
-    body.problems.map((problem) => element('li', {}, element('strong', {}, problem.key), `: ${problem.why}; ${problem.fallback}. ${problem.hint}`))));
+    body.problems.map((problem) => element('li', {}, element('strong', {}, problem.key), `: ${[problem.why, problem.fallback].filter(Boolean).join('; ')}. ${problem.hint}`))));
 }
 
 function lastWrite(write) {
@@ -101,7 +101,7 @@ export function workloadPage(namespace, name, back) {
   const drawer = element('details', { ontoggle: () => refreshWords() }, element('summary', {}, 'The same in plain words (podswell explain)'), words);
   const podsHere = element('div', {});
   const podDrawer = element('details', { id: 'pods', ontoggle: () => refreshPods() }, element('summary', {}, 'Each pod'), podsHere);
-  let history = [], timer = null, gone = false, sentence = '', target = null;
+  let history = [], timer = null, gone = false, sentence = '', target = null, ghosts = [], haunted = 0;
 
   async function refreshWords() {
     if (drawer.open) words.textContent = await text(`${base}/explain`).catch((error) => error.message);
@@ -114,7 +114,24 @@ export function workloadPage(namespace, name, back) {
     if (table && !gone) podsHere.replaceChildren(pods(table, target));
   }
 
+  // A process that stands by answers for no workload; its reader should hear that, not a status code.
+  async function whyNot(error) {
+    const lease = error.status === 503 ? (await json('v1/status').catch(() => ({}))).lease : null;
+    if (!lease?.holder || lease.holder === lease.identity) return error.message;
+    return `Another process holds the lease (${lease.holder}) and decides about ${namespace}/${name}. This one stands by: it writes nothing, ` +
+      'and tells nothing of single workloads, until the lease is its own again. This page goes on by itself then.';
+  }
+
+  // Only the demo knows what others would have done; it computes that, so it is not asked each second.
+  async function refreshGhosts() {
+    if (document.body.dataset.demo === undefined || Date.now() - haunted < GHOSTS_MS) return;
+    haunted = Date.now();
+    const told = await json(`v1/demo/ghosts/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`).catch(() => null);
+    ghosts = (told?.ghosts ?? []).map((ghost) => ({ ...ghost, points: points(ghost.points) }));
+  }
+
   async function refresh() {
+    refreshGhosts();
     try {
       const after = history.length ? `?after=${encodeURIComponent(history.at(-1).at)}` : '';
       const [body, more] = await Promise.all([json(base), json(`${base}/history${after}`)]);
@@ -122,7 +139,8 @@ export function workloadPage(namespace, name, back) {
       history = history.concat(points(more.items)).slice(-KEPT);
       show(body);
     } catch (error) {
-      if (!gone) said.textContent = error.message;
+      const why = await whyNot(error);
+      if (!gone && why !== sentence) said.textContent = sentence = why;
     }
     if (!gone) timer = setTimeout(refresh, EVERY_MS);
   }
@@ -132,7 +150,7 @@ export function workloadPage(namespace, name, back) {
     const now = made ? `${made.reason}: ${made.meaning}` + (made.gate ? ` Not written: ${made.gate}.` : '') : 'No decision yet.';
     if (now !== sentence) said.textContent = sentence = now;
     numbers.replaceChildren(facts(body), element('p', { class: 'quiet' }, lastWrite(body.lastWrite)));
-    if (history.length > 1) chart.replaceChildren(draw(history, made?.metric ?? 'load'), legend());
+    if (history.length > 1) chart.replaceChildren(draw(history, made?.metric ?? 'load', ghosts), legend(ghosts));
     else chart.replaceChildren(element('p', { class: 'quiet' }, 'The chart begins with the second decision.'));
     if (made) steps.replaceChildren(element('h3', {}, 'How it was decided'), demand(made), waterfall(made));
     const rivals = body.rivals.map((rival) => `${rival.kind} ${rival.name}`).join(', ');
