@@ -47,15 +47,31 @@ pub(super) struct SimulateArgs {
     sweep: Vec<String>,
 
     /// Play so many drawn scenarios and look for broken promises; --seed is the first
-    #[arg(long, value_name = "N", conflicts_with_all = ["files", "seeds", "sweep"])]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..),
+        conflicts_with_all = ["files", "seeds", "sweep", "output"]
+    )]
     swarm: Option<u64>,
 
-    /// Replay a recording of podswell run --record
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "seeds", "sweep", "swarm", "seed"])]
-    replay: Option<PathBuf>,
+    /// Replay a recording of podswell run --record; of a rotated one all parts, the oldest first
+    #[arg(
+        long,
+        num_args = 1..,
+        value_name = "FILE",
+        conflicts_with_all = ["files", "seeds", "sweep", "swarm", "seed", "out", "output"]
+    )]
+    replay: Vec<PathBuf>,
 
     /// With --replay: what another value of an annotation would have decided
-    #[arg(long, num_args = 1.., value_name = "KEY=VALUE", requires = "replay")]
+    #[arg(
+        long,
+        num_args = 1..,
+        value_name = "KEY=VALUE",
+        requires = "replay",
+        conflicts_with_all = ["files", "seeds", "sweep", "swarm"]
+    )]
     set: Vec<String>,
 }
 
@@ -90,8 +106,8 @@ impl From<anyhow::Error> for Failure {
 }
 
 pub(super) fn simulate(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
-    let outcome = if let Some(file) = &args.replay {
-        replay::run(file, &args.set)
+    let outcome = if !args.replay.is_empty() {
+        replay::run(&args.replay, &args.set)
     } else if let Some(count) = args.swarm {
         swarm::run(args.seed.unwrap_or(0), count, args.out.as_deref())
     } else {
@@ -112,25 +128,30 @@ fn play(args: &SimulateArgs) -> Result<ExitCode, Failure> {
     if args.files.is_empty() {
         return Err(BadInput::new("simulate", "names no scenario file").into());
     }
-    let mut played = Vec::new();
+    let mut scenarios = Vec::new();
     for file in &args.files {
         let (name, mut scenario) = load(file)?;
         sweep::apply(&mut scenario, &args.sweep)?;
+        scenarios.push((file.display().to_string(), name, scenario));
+    }
+    if let Some(folder) = &args.out {
+        files::prepare(folder)?;
+    }
+    let mut played = Vec::new();
+    for (file, name, scenario) in &scenarios {
         let reports = match args.seeds {
             Some(seeds) => {
                 let first = args.seed.unwrap_or(scenario.seed);
-                jobs::seeds(&name, &scenario, (0..seeds).map(|seed| first.wrapping_add(seed)))
+                jobs::seeds(name, scenario, (0..seeds).map(|seed| first.wrapping_add(seed)))
             }
-            None => jobs::policies(&name, &scenario, args.seed).map(|report| vec![report]),
+            None => jobs::policies(name, scenario, args.seed).map(|report| vec![report]),
         };
-        let reports = reports.map_err(|why| BadInput::new(&file.display().to_string(), &why))?;
-        played.push(reports);
+        played.push(reports.map_err(|why| BadInput::new(file, &why))?);
     }
-    let answer = render(args, &played)?;
+    print(&render(args, &played)?)?;
     if let Some(folder) = &args.out {
         files::write_report(folder, &played, !args.sweep.is_empty())?;
     }
-    print(&answer)?;
     let good = played.iter().flatten().all(Report::is_as_expected);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

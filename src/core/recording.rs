@@ -94,6 +94,19 @@ impl TryFrom<String> for Digest {
     }
 }
 
+/// Which fact an event states that holds until the next one of its kind, with its target; `None` for
+/// what happens once. A rotated file begins with these.
+pub fn standing(event: &Event) -> Option<(Option<TargetId>, u8)> {
+    Some(match event {
+        Event::LeadershipChanged { .. } => (None, 0),
+        Event::TargetApplied { target, .. } => (Some(target.clone()), 1),
+        Event::ReplicasObserved { target, .. } => (Some(target.clone()), 2),
+        Event::PodsObserved { target, .. } => (Some(target.clone()), 3),
+        Event::RivalsObserved { target, .. } => (Some(target.clone()), 4),
+        _ => return None,
+    })
+}
+
 impl Line {
     /// The line as it stands in a file, with its newline; `None` for what JSON cannot hold (a sample that
     /// is no number, which the engine refuses anyway).
@@ -113,7 +126,10 @@ impl Line {
     /// # Errors
     /// If it is no line of a recording of this version.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let line: Self = serde_json::from_str(text).map_err(|why| why.to_string())?;
+        let line: Self = serde_json::from_str(text).map_err(|why| {
+            let why = why.to_string().replace(" at line 1 column", ", column");
+            format!("is no line of a recording: {why}")
+        })?;
         match line {
             Self::Start { format, ref version, .. } if format != FORMAT => Err(format!(
                 "the recording has the form {format} (podswell {version}), this is {FORMAT}"

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use crate::core::decision::TargetStatus;
 use crate::core::event::Event;
-use crate::core::recording::{Digest, FORMAT, Line};
+use crate::core::recording::{Digest, FORMAT, Line, standing};
 use crate::core::target::TargetId;
 
 /// How many lines may wait for the disk.
@@ -190,19 +190,11 @@ impl Book {
     /// Keeps the facts that say how things stand: configuration, replicas, pods, rivals, leadership.
     fn remember(&mut self, line: &Line) {
         let Line::Event { event, .. } = line else { return };
-        let key = match event {
-            Event::LeadershipChanged { .. } => (None, 0),
-            Event::TargetApplied { target, .. } => (Some(target.clone()), 1),
-            Event::ReplicasObserved { target, .. } => (Some(target.clone()), 2),
-            Event::PodsObserved { target, .. } => (Some(target.clone()), 3),
-            Event::RivalsObserved { target, .. } => (Some(target.clone()), 4),
-            Event::TargetDeleted { target } => {
-                self.known.retain(|(known, _), _| known.as_ref() != Some(target));
-                return;
-            }
-            _ => return,
-        };
-        self.known.insert(key, line.clone());
+        if let Event::TargetDeleted { target } = event {
+            self.known.retain(|(known, _), _| known.as_ref() != Some(target));
+        } else if let Some(key) = standing(event) {
+            self.known.insert(key, line.clone());
+        }
     }
 }
 

@@ -90,6 +90,8 @@ struct Watched {
     bucket: f64,
     last_tick: Option<Timestamp>,
     steady: Option<(Timestamp, f64)>,
+    /// Since when every sample has asked for more than the replicas, which have not changed meanwhile.
+    short_since: Option<Timestamp>,
     value: f64,
     /// Replicas that were asked for and not seen yet.
     asked: Vec<i32>,
@@ -145,7 +147,7 @@ impl Checker {
             }
             Event::LeadershipChanged { leader } => {
                 self.leader = *leader;
-                self.targets.values_mut().for_each(|watched| watched.steady = None);
+                self.targets.values_mut().for_each(Watched::unsettle);
             }
             // It is told before any target.
             Event::Restored { .. } => {}
@@ -162,12 +164,13 @@ impl Checker {
             bucket: 0.0,
             last_tick: None,
             steady: None,
+            short_since: None,
             value: 0.0,
             asked: Vec::new(),
             ready: 0,
         });
         watched.config = config.clone();
-        watched.steady = None;
+        watched.unsettle();
         let spec = &config.spec;
         watched.most =
             watched.most.max(config.bounds.min).max(spec.initial_scale).max(spec.activation_scale);
@@ -182,6 +185,9 @@ impl Checker {
         } else if watched.replicas != Some(replicas) {
             watched.most = watched.most.max(replicas);
             watched.steady = None;
+        }
+        if watched.replicas != Some(replicas) {
+            watched.short_since = None;
         }
         watched.replicas = Some(replicas);
     }
@@ -200,7 +206,7 @@ impl Checker {
 
     fn unsettle(&mut self, target: &TargetId) {
         if let Some(watched) = self.targets.get_mut(target) {
-            watched.steady = None;
+            watched.unsettle();
         }
     }
 
@@ -236,9 +242,13 @@ impl Checker {
             .is_some_and(|(_, value)| (value - seen).abs() <= 1e-9 * value.abs().max(1.0));
         // A source that always looks old is as good as none: nothing can be expected then.
         if gap || missing > 0 || sample.age > point.stale_after {
-            watched.steady = None;
-        } else if !same {
-            watched.steady = Some((now, seen));
+            watched.unsettle();
+        } else {
+            if !same {
+                watched.steady = Some((now, seen));
+            }
+            watched.short_since =
+                watched.is_short_of(seen).then(|| watched.short_since.unwrap_or(now));
         }
         watched.value = seen;
     }
@@ -294,7 +304,7 @@ impl Checker {
         self.leader = false;
         for watched in self.targets.values_mut() {
             watched.last_tick = None;
-            watched.steady = None;
+            watched.unsettle();
             watched.replicas = None;
             watched.asked.clear();
         }
@@ -311,8 +321,8 @@ impl Checker {
             if silent && watched.replicas.is_some() {
                 broken.push((target.clone(), Promise::P5, "no tick at the end".to_owned()));
             }
-            let ended = watched.check_end(now).map(|what| (target.clone(), Promise::P7, what));
-            broken.extend(ended);
+            let ended = watched.check_end(now).or_else(|| watched.check_growth(now));
+            broken.extend(ended.map(|what| (target.clone(), Promise::P7, what)));
         }
         for (target, promise, what) in broken {
             self.report(promise, now, &target, what);
@@ -329,6 +339,21 @@ impl Checker {
 }
 
 impl Watched {
+    /// Something changed beside the load: what has been steady until now says nothing any more.
+    fn unsettle(&mut self) {
+        self.steady = None;
+        self.short_since = None;
+    }
+
+    /// Whether a sample asks for more replicas than there are, as far as the rate lets them rise.
+    fn is_short_of(&self, seen: f64) -> bool {
+        let (bounds, spec) = (self.config.bounds, &self.config.spec);
+        let need = pods(seen / spec.target - 1e-6);
+        let need = if bounds.max > 0 { need.min(bounds.max) } else { need };
+        let reachable = pods(spec.max_scale_up_rate * f64::from(self.ready.max(1)));
+        self.replicas.is_some_and(|replicas| replicas < need.min(reachable))
+    }
+
     /// Whether a sample of this moment leaves something unknown behind it. To Knative a second without
     /// a sample is a zero, and one with two of them is twice the load.
     fn has_gap_before(&self, at: Timestamp, stale_after: Duration) -> bool {
@@ -426,10 +451,25 @@ impl Watched {
         Some(format!("{from} → {replicas} after {} s of constant load", steady.as_secs()))
     }
 
+    /// Whether its decisions are written.
+    fn is_written(&self) -> bool {
+        self.config.consent == Consent::Managed && self.config.mode == Mode::Apply
+    }
+
+    /// Too few pods let a queue grow, and then no load is constant; but it asks for more all the time.
+    fn check_growth(&self, now: Timestamp) -> Option<String> {
+        let since = self.short_since.filter(|_| self.is_written())?;
+        let short = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        let replicas = self.replicas.unwrap_or(0);
+        (short > self.settling()).then(|| {
+            let short = short.as_secs();
+            format!("ends with {replicas} replicas, while every sample of {short} s asks for more")
+        })
+    }
+
     fn check_end(&self, now: Timestamp) -> Option<String> {
         let config = &self.config;
-        let writes = config.consent == Consent::Managed && config.mode == Mode::Apply;
-        if !writes
+        if !self.is_written()
             || !self.averages_truly()
             || self.steady_for(now).is_none_or(|steady| steady <= self.settling())
         {
@@ -455,3 +495,6 @@ impl Watched {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,6 +121,12 @@ impl Ledger {
         };
     }
 
+    /// The mean response time in seconds.
+    #[cfg(test)]
+    pub(crate) fn mean_latency_s(&self) -> f64 {
+        self.latency.as_ref().map_or(0.0, |latency| latency.mean() / 1e6)
+    }
+
     /// The response time in seconds below which this share of the requests lies.
     pub(crate) fn latency_s(&self, share: f64) -> Option<f64> {
         let latency = self.latency.as_ref().filter(|latency| !latency.is_empty())?;

@@ -29,4 +29,6 @@ pub mod simulation;
 mod single;
 mod site;
 pub mod swarm;
+#[cfg(test)]
+mod validation;
 mod world;

@@ -93,4 +93,66 @@ mod tests {
         assert!((found.pod_s - (20.0 + 10.0 + 6.0)).abs() < 1e-9, "{found:?}");
         assert_eq!(found.starts, 2);
     }
+
+    /// What a pod costs that is ready in the seconds of these bits, of `seconds` in all: those seconds and
+    /// its starts, of which what lies before the beginning is free.
+    fn cost(bits: u32, seconds: u32, runs: bool, start_s: f64, price_s: f64) -> f64 {
+        let ready = |second: u32| bits >> second & 1 == 1;
+        (0..seconds).filter(|&second| ready(second)).fold(0.0, |sum, second| {
+            let starts = if second == 0 { !runs } else { !ready(second - 1) };
+            let start = if starts { start_s.min(f64::from(second)) + price_s } else { 0.0 };
+            sum + 1.0 + start
+        })
+    }
+
+    /// The cheapest of all ways in which three pods can be ready when they are needed.
+    fn cheapest(needed: &[i32], start_s: f64, price_s: f64, running: usize) -> f64 {
+        let seconds = u32::try_from(needed.len()).unwrap();
+        let all = 0..1_u32 << seconds;
+        let costs: Vec<Vec<f64>> = (0..3)
+            .map(|pod| {
+                all.clone().map(|b| cost(b, seconds, pod < running, start_s, price_s)).collect()
+            })
+            .collect();
+        let serves = |pods: [u32; 3]| {
+            (0..seconds).zip(needed).all(|(second, &needed)| {
+                pods.iter().filter(|&bits| bits >> second & 1 == 1).count()
+                    >= usize::try_from(needed).unwrap()
+            })
+        };
+        let mut least = f64::INFINITY;
+        for first in all.clone() {
+            for second in all.clone() {
+                for third in all.clone() {
+                    let pods = [first, second, third];
+                    let cost: f64 =
+                        pods.iter().zip(&costs).map(|(&b, costs)| costs[b as usize]).sum();
+                    if cost < least && serves(pods) {
+                        least = cost;
+                    }
+                }
+            }
+        }
+        least
+    }
+
+    #[test]
+    fn no_schedule_of_all_that_there_are_is_cheaper() {
+        let mut random = super::super::random::Random::new(1, "optimum", 0);
+        for case in 0..60 {
+            let needed: Vec<i32> =
+                (0..6).map(|_| i32::try_from(random.below(4)).unwrap()).collect();
+            let running = i32::try_from(random.below(4)).unwrap();
+            let (start_s, price_s) = ([0.0, 1.0, 2.0, 4.0][case % 4], [0.0, 0.0, 1.5][case % 3]);
+            let load = Load { needed: needed.clone(), ..Load::default() };
+            let found = optimum(&load, start_s, price_s, running, 0);
+            let starts = f64::from(u32::try_from(found.starts).unwrap());
+            let is = found.pod_s + price_s * starts;
+            let least = cheapest(&needed, start_s, price_s, usize::try_from(running).unwrap());
+            assert!(
+                (is - least).abs() < 1e-9,
+                "{needed:?}, {running} run, {start_s} s, {price_s} s: {is}, not {least}"
+            );
+        }
+    }
 }

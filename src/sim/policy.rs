@@ -7,6 +7,8 @@ mod keda;
 use std::time::Duration;
 
 pub(crate) use engine::EnginePolicy;
+#[cfg(test)]
+pub(crate) use engine::Mutant;
 pub(crate) use hpa::{HpaPolicy, Limits};
 pub(crate) use keda::KedaPolicy;
 

@@ -18,7 +18,7 @@ use crate::core::effective;
 use crate::core::engine::{Engine, Published};
 use crate::core::event::{Action, Event};
 use crate::core::keys::{KEYS, Kind};
-use crate::core::recording::{Digest, Line};
+use crate::core::recording::{Digest, Line, standing};
 use crate::core::resolve::{Inputs, ProcessSettings, resolve};
 use crate::core::source::SourceFacts;
 use crate::core::target::TargetId;
@@ -132,16 +132,85 @@ impl Player {
     }
 }
 
-/// Replays a recording. `set` holds annotations and their other values.
+/// Where a replay is in its recording.
+#[derive(Default)]
+struct Course {
+    /// The first and the newest moment.
+    span: Option<(Timestamp, Timestamp)>,
+    /// Facts that hold until the next of their kind, with their moment.
+    known: BTreeMap<(Option<TargetId>, u8), (Timestamp, Event)>,
+    /// Whether the facts that a part begins with are read: they are of any age.
+    begins: bool,
+    /// How many of these facts the parts before it do not hold, if there are any.
+    unheard: Option<u32>,
+}
+
+impl Course {
+    /// A recording, or the next part of one, begins.
+    fn start(&mut self, replay: &mut Replay, first: bool, continued: bool) -> Result<(), String> {
+        self.begins = continued;
+        self.unheard = (!first).then_some(0);
+        if first && continued {
+            replay.complete = false;
+            let remark = "the recording begins in the middle: windows before it are missing";
+            replay.remarks.push(remark.to_owned());
+        }
+        if first || continued {
+            Ok(())
+        } else {
+            Err("another recording begins here; replay it alone".to_owned())
+        }
+    }
+
+    /// Whether a fact is news, and not what a part begins with although the one before it said so already.
+    fn is_news(&mut self, at: Timestamp, event: &Event) -> bool {
+        let Some(key) = standing(event) else { return true };
+        let fact = (at, event.clone());
+        let repeats = self.begins && self.known.get(&key) == Some(&fact);
+        self.known.insert(key, fact);
+        if let Some(unheard) = self.unheard.as_mut().filter(|_| self.begins && !repeats) {
+            *unheard += 1;
+        }
+        !repeats
+    }
+
+    /// Time goes on to `at`; `due`: the engine decides.
+    fn go(&mut self, replay: &mut Replay, at: Timestamp, due: bool) -> Result<(), String> {
+        let begins = self.begins;
+        self.begins &= !due;
+        if begins && self.unheard.is_none() {
+            // Where nothing is before it, a part begins with its first decision.
+            self.span = due.then_some((at, at));
+            return Ok(());
+        }
+        if begins && due && self.unheard.is_some_and(|unheard| unheard > 1) {
+            replay.complete = false;
+            replay.remarks.push("a part is missing: decisions after it may differ".to_owned());
+        }
+        let (first, last) = self.span.unwrap_or((at, at));
+        if at < last {
+            return Err("goes back in time; the oldest part comes first".to_owned());
+        }
+        self.span = Some((first, at));
+        Ok(())
+    }
+}
+
+/// Replays a recording, or the parts of a rotated one in a row. `set` holds annotations and their other
+/// values.
 ///
 /// # Errors
-/// If a line other than the last is no line of a recording, or another value is not accepted.
+/// If a line other than the last is no line of a recording, if parts are not in their order, or if another
+/// value is not accepted.
 pub fn replay(text: &str, set: &BTreeMap<String, String>) -> Result<Replay, ReplayError> {
     let mut replay = Replay { complete: true, ..Replay::default() };
     let mut was = Player::default();
     let mut other = (!set.is_empty()).then(Player::default);
-    let mut span: Option<(Timestamp, Timestamp)> = None;
+    let mut course = Course::default();
     let count = text.lines().count();
+    if count == 0 {
+        return Err(ReplayError { line: 1, why: "is empty, and no recording".to_owned() });
+    }
     for (number, text_line) in (1..).zip(text.lines()) {
         let failed = |why: String| ReplayError { line: number, why };
         let line = match Line::parse(text_line) {
@@ -155,65 +224,60 @@ pub fn replay(text: &str, set: &BTreeMap<String, String>) -> Result<Replay, Repl
         if number == 1 && !matches!(line, Line::Start { .. }) {
             return Err(failed("is not the start of a recording".to_owned()));
         }
-        let at = step(&mut replay, &mut was, other.as_mut(), line, set).map_err(failed)?;
-        if let Some(at) = at {
-            span = Some((span.map_or(at, |(first, _)| first), at));
-        }
+        let players = (&mut was, other.as_mut());
+        step(&mut replay, &mut course, players, (number == 1, line), set).map_err(failed)?;
     }
-    if let Some((first, last)) = span {
+    if let Some((first, last)) = course.span {
         replay.span_s =
             seconds(u64::try_from(last.as_microsecond() - first.as_microsecond()).unwrap_or(0));
         replay.targets = was.end(last);
         replay.otherwise = other.map(|other| other.end(last)).unwrap_or_default();
     }
+    if replay.events == 0 {
+        replay.remarks.push("the recording holds no fact".to_owned());
+    }
     Ok(replay)
 }
 
-/// Replays one line; gives its time.
+/// Replays one line; with it stands whether it is the first.
 fn step(
     replay: &mut Replay,
-    was: &mut Player,
-    other: Option<&mut Player>,
-    line: Line,
+    course: &mut Course,
+    (was, other): (&mut Player, Option<&mut Player>),
+    (first, line): (bool, Line),
     set: &BTreeMap<String, String>,
-) -> Result<Option<Timestamp>, String> {
-    let at = match line {
-        Line::Start { continued, .. } => {
-            if continued {
-                replay.complete = false;
-                let remark = "the recording begins in the middle: windows before it are missing";
-                replay.remarks.push(remark.to_owned());
-            }
-            return Ok(None);
-        }
+) -> Result<(), String> {
+    match line {
+        Line::Start { continued, .. } => course.start(replay, first, continued)?,
         Line::Gap { lines } => {
             replay.complete = false;
             replay
                 .remarks
                 .push(format!("{lines} lines were lost: decisions after them may differ"));
-            return Ok(None);
         }
         Line::Event { at, event } => {
+            if !course.is_news(at, &event) {
+                return Ok(());
+            }
+            course.go(replay, at, false)?;
             replay.events += 1;
             if let Some(other) = other {
                 other.tell(at, with(event.clone(), set)?);
             }
             was.tell(at, event);
-            at
         }
         Line::Due { at } => {
+            course.go(replay, at, true)?;
             for player in [Some(was), other].into_iter().flatten() {
                 player.engine.handle_timeout(at);
                 player.drain();
             }
-            at
         }
         Line::Decided { at, target, bounded, digest } => {
             compare(replay, was, &target, at, (bounded, digest));
-            at
         }
-    };
-    Ok(Some(at))
+    }
+    Ok(())
 }
 
 /// Compares the oldest open decision of a target with the recorded one.

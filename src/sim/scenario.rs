@@ -11,7 +11,8 @@ mod values;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use behavior::{Behavior, Counts, ScalingPolicy, SelectPolicy, Tolerance, Whole};
 pub use behavior::{Direction as BehaviorDirection, Rules as BehaviorRules};
@@ -48,6 +49,7 @@ pub struct Scenario {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
     /// The load: the sum of its parts.
+    #[serde(deserialize_with = "checked_parts")]
     pub load: Vec<Part>,
     /// What the numbers in `load` count.
     #[serde(default)]
@@ -69,11 +71,46 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// Who scales; each runs in a world of its own with the same load and the same chance. By default
     /// podswell, Knative's KPA, HPA, KEDA and the optimum.
-    #[serde(default = "Autoscaler::all", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default = "Autoscaler::all",
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "checked_policies"
+    )]
     pub policies: Vec<Autoscaler>,
     /// What must come out, by the name of the policy.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expect: BTreeMap<String, Expectations>,
+}
+
+/// A value that is checked as a whole while it is read, so that what is wrong is reported with its line.
+struct Checked<T>(T);
+
+impl<'de> Deserialize<'de> for Checked<Part> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let part = Part::deserialize(deserializer)?;
+        part.check().map_err(D::Error::custom)?;
+        Ok(Self(part))
+    }
+}
+
+impl<'de> Deserialize<'de> for Checked<Autoscaler> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let policy = Autoscaler::deserialize(deserializer)?;
+        policy.check().map_err(D::Error::custom)?;
+        Ok(Self(policy))
+    }
+}
+
+fn checked_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Part>, D::Error> {
+    let parts = Vec::<Checked<Part>>::deserialize(deserializer)?;
+    Ok(parts.into_iter().map(|Checked(part)| part).collect())
+}
+
+fn checked_policies<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Autoscaler>, D::Error> {
+    let policies = Vec::<Checked<Autoscaler>>::deserialize(deserializer)?;
+    Ok(policies.into_iter().map(|Checked(policy)| policy).collect())
 }
 
 fn one_second() -> Time {

@@ -75,6 +75,20 @@ pub fn run(name: &str, scenario: &Scenario, seed: Option<u64>) -> Result<Report,
     Ok(simulation.report(outcomes))
 }
 
+/// Why one of these annotations is not taken as it stands; `None` if all of them are.
+///
+/// # Errors
+/// If the scenario's ConfigMap is refused; the text names the key.
+pub fn refused(
+    scenario: &Scenario,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Option<String>, String> {
+    let config = target_config(scenario, annotations, scenario.source.interval)?;
+    let mut problems = config.problems.iter();
+    let problem = problems.find(|problem| annotations.contains_key(&problem.key));
+    Ok(problem.map(|problem| format!("{}: {}", problem.key, problem.why)))
+}
+
 /// A scenario's load as others than the simulator can play it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stream {

@@ -1,5 +1,6 @@
 //! Reading scenarios and writing reports. A report is complete or not there at all.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -58,6 +59,16 @@ pub(in crate::cli) fn load(path: &Path) -> Result<(String, Scenario), BadInput> 
     Ok((name, scenario))
 }
 
+/// Makes sure that a report can be written to `folder`, before hours are spent on it.
+pub(super) fn prepare(folder: &Path) -> Result<(), BadInput> {
+    let probe = folder.join(".podswell.part");
+    let outcome = fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&probe, ""))
+        .and_then(|()| fs::remove_file(&probe));
+    let place = folder.display().to_string();
+    outcome.map_err(|why| BadInput::new(&place, &format!("cannot hold a report: {why}")))
+}
+
 /// Writes `report.html` and the charts. Every file is finished under another name before any of them gets
 /// its own.
 pub(super) fn write_report(
@@ -87,6 +98,7 @@ pub(super) fn write_report(
         sections.push((report, charts));
     }
     files.push(("report.html".to_owned(), html::page(&sections)));
+    let files = with_names_of_their_own(files);
     store(folder, &files).with_context(|| format!("write the report to {}", folder.display()))
 }
 
@@ -94,6 +106,20 @@ pub(super) fn write_report(
 fn file_name(text: &str) -> String {
     let safe = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
     text.chars().map(safe).collect()
+}
+
+/// Two scenarios of one name, or names that differ only in what a file system must not see, do not share
+/// their files.
+fn with_names_of_their_own(files: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut taken = BTreeSet::new();
+    let own = |(name, text): (String, String)| {
+        let (stem, end) = name.rsplit_once('.').unwrap_or((&name, ""));
+        let others = (2..).map(|number| format!("{stem}-{number}.{end}"));
+        let name =
+            std::iter::once(name.clone()).chain(others).find(|name| taken.insert(name.clone()));
+        (name.unwrap_or_default(), text)
+    };
+    files.into_iter().map(own).collect()
 }
 
 fn store(folder: &Path, files: &[(String, String)]) -> io::Result<()> {
@@ -109,9 +135,36 @@ fn store(folder: &Path, files: &[(String, String)]) -> io::Result<()> {
         outcome.and_then(|()| written.iter().try_for_each(|(from, to)| fs::rename(from, to)));
     if outcome.is_err() {
         // What is left of a report that could not be finished.
-        for (part, _) in &written {
+        for (part, whole) in &written {
             let _ = fs::remove_file(part);
+            let _ = fs::remove_file(whole);
         }
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_equal_names_do_not_meet() {
+        let files = ["a.svg", "b.svg", "a.svg", "a-2.svg", "a.svg"];
+        let named = files.map(|name| (name.to_owned(), String::new())).to_vec();
+        let names = with_names_of_their_own(named).into_iter().map(|(name, _)| name);
+        let expected = ["a.svg", "b.svg", "a-2.svg", "a-2-2.svg", "a-3.svg"];
+        assert_eq!(names.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_report_is_complete_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        // A folder stands where the second file should be.
+        fs::create_dir_all(folder.path().join("b.svg")).unwrap();
+        let files = ["a.svg", "b.svg"].map(|name| (name.to_owned(), "x".to_owned()));
+        assert!(store(folder.path(), &files).is_err());
+        let left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["b.svg"]);
+    }
 }

@@ -220,3 +220,64 @@ async fn a_recording_of_a_running_task_replays_every_decision() {
     let bad = BTreeMap::from([(key, "many".to_owned())]);
     assert!(replay(&text, &bad).unwrap_err().why.contains("max-scale"));
 }
+
+/// What a running task was told and decided, in parts of so many bytes, the oldest first.
+#[cfg(feature = "simulator")]
+async fn recorded_in_parts(bytes: u64) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.jsonl");
+    let rig = start_with(Some(Recorder::start(&path, bytes).unwrap()));
+    let pods = PodCounts { ready: 1, ..PodCounts::default() };
+    for event in [
+        Event::LeadershipChanged { leader: true },
+        applied(),
+        replicas(1),
+        Event::PodsObserved { target: target(), pods },
+    ] {
+        assert!(rig.handle.tell(event).await);
+    }
+    let parts = || {
+        let files = ["engine.jsonl.3", "engine.jsonl.2", "engine.jsonl.1", "engine.jsonl"];
+        files.map(|name| folder.path().join(name)).into_iter().filter(|path| path.exists())
+    };
+    // Until the second part is full; the first one is still there then.
+    for load in (1..400).map(|load| f64::from(load % 40) * 10.0) {
+        rig.handle.offer(sample(load));
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        if parts().count() == 3 {
+            break;
+        }
+    }
+    rig.stop.cancel();
+    rig.task.await.unwrap();
+    parts().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
+#[cfg(feature = "simulator")]
+#[tokio::test]
+async fn the_parts_of_a_rotated_recording_replay_as_one() {
+    use std::collections::BTreeMap;
+
+    use crate::sim::replay::replay;
+
+    let parts = recorded_in_parts(12_000).await;
+    assert!(parts.len() >= 3, "{}", parts.len());
+    let none = BTreeMap::new();
+    let whole = replay(&parts.concat(), &none).unwrap();
+    assert!(whole.complete && whole.remarks.is_empty(), "{:?}", whole.remarks);
+    let (decisions, different) = whole.counts();
+    assert!(decisions > 3 && different == 0, "{decisions} {:?}", whole.first_difference);
+    // A part alone has no windows of before, and says so.
+    let alone = replay(&parts[1], &none).unwrap();
+    assert!(!alone.complete && alone.remarks[0].contains("in the middle"), "{:?}", alone.remarks);
+    assert!(alone.span_s < whole.span_s, "{} {}", alone.span_s, whole.span_s);
+    // In another order, with a part left out, twice the same.
+    let wrong = [parts[1].as_str(), &parts[0]].concat();
+    assert!(replay(&wrong, &none).unwrap_err().why.contains("another recording begins"));
+    let swapped = [parts[2].as_str(), &parts[1]].concat();
+    let why = replay(&swapped, &none).unwrap_err();
+    assert!(why.why.contains("back in time"), "{why}");
+    let twice = [parts[0].as_str(), &parts[0]].concat();
+    assert!(replay(&twice, &none).unwrap_err().why.contains("another recording begins"));
+    assert!(replay("", &none).unwrap_err().why.contains("is empty"));
+}

@@ -1,9 +1,15 @@
 //! podswell's own engine, unchanged, in the simulated world; also Knative's KPA, which is the same engine
 //! with `compat: knative`.
 
+#[cfg(test)]
+mod mutant;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+
+#[cfg(test)]
+pub(crate) use mutant::Mutant;
 
 use super::super::check::{Checker, Promise, Violation};
 use super::super::number::Micros;
@@ -51,6 +57,8 @@ pub(crate) struct EnginePolicy {
     checker: Checker,
     panics: u64,
     digest: u64,
+    #[cfg(test)]
+    mutant: Mutant,
 }
 
 impl EnginePolicy {
@@ -73,9 +81,17 @@ impl EnginePolicy {
             checker: Checker::new(timestamp(0)),
             panics: 0,
             digest: 0xcbf2_9ce4_8422_2325,
+            #[cfg(test)]
+            mutant: Mutant::default(),
         };
         policy.introduce(timestamp(0));
         policy
+    }
+
+    /// The same engine, broken in this way.
+    #[cfg(test)]
+    pub(crate) fn broken(self, mutant: Mutant) -> Self {
+        Self { mutant, ..self }
     }
 
     fn introduce(&mut self, now: Timestamp) {
@@ -87,6 +103,8 @@ impl EnginePolicy {
 
     fn handle(&mut self, now: Timestamp, event: Event) {
         self.checker.event(now, &event);
+        #[cfg(test)]
+        let Some(event) = self.mutant.hears(now, event) else { return };
         self.engine.handle(now, event);
         self.drain(now);
     }
@@ -99,6 +117,8 @@ impl EnginePolicy {
             }
         }
         while let Some(action) = self.engine.poll_action() {
+            #[cfg(test)]
+            let action = self.mutant.says(now, action, &mut self.checker);
             self.checker.action(now, &action);
             match action {
                 Action::Announce { notice, .. } => {
@@ -198,7 +218,10 @@ impl Policy for EnginePolicy {
     }
 
     fn due(&self) -> Option<Micros> {
-        self.engine.poll_timeout().filter(|_| self.alive).map(micros_since_start)
+        let due = self.engine.poll_timeout().filter(|_| self.alive).map(micros_since_start);
+        #[cfg(test)]
+        let due = due.map(|due| due + self.mutant.lags());
+        due
     }
 
     fn act(&mut self, now: Micros) {

@@ -171,6 +171,36 @@ pub struct Recorded {
     pub points: Vec<Point>,
 }
 
+impl Part {
+    /// What is wrong with it as a whole: the key, and why.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let above = |key: &str, span: Span, least: Span| {
+            if span < least { Err(format!("{key} must be at least {least}")) } else { Ok(()) }
+        };
+        let second = Span::seconds(1);
+        match *self {
+            Self::Constant { at, until: Some(until), .. }
+            | Self::Ramp { at, until: Some(until), .. } => after("until", at, until),
+            Self::Sawtooth { period, at, until, .. } => {
+                above("period", period, second)?;
+                until.map_or(Ok(()), |until| after("until", at, until))
+            }
+            Self::Sine { period, .. } => above("period", period, second),
+            Self::Bursts { every, .. } | Self::Cron { every, .. } => above("every", every, second),
+            Self::Diurnal { day, .. } => above("day", day, second),
+            Self::Sporadic { shortest, longest, .. } => {
+                above("shortest", shortest, second)?;
+                above("longest", longest, shortest)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn after(key: &str, at: Span, until: Span) -> Result<(), String> {
+    if until > at { Ok(()) } else { Err(format!("{key} must be after {at}, when it begins")) }
+}
+
 fn one() -> Amount {
     Amount(1.0)
 }

@@ -76,6 +76,22 @@ impl Autoscaler {
     }
 }
 
+impl Autoscaler {
+    /// What is wrong with its options.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let second = Span::seconds(1);
+        let spans = match self {
+            Self::Hpa(options) => vec![("sync", options.sync)],
+            Self::Keda(options) => vec![("poll", options.poll), ("sync", options.hpa.sync)],
+            _ => Vec::new(),
+        };
+        match spans.into_iter().find(|&(_, span)| span < second) {
+            Some((key, _)) => Err(format!("{key} must be at least {second}")),
+            None => Ok(()),
+        }
+    }
+}
+
 struct AutoscalerVisitor;
 
 impl<'de> Visitor<'de> for AutoscalerVisitor {
@@ -212,7 +228,7 @@ pub struct OptimumOptions {
 }
 
 /// What a number must be: exactly this, or within bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Bound {
     /// Exactly.
@@ -221,16 +237,53 @@ pub enum Bound {
     Within(Within),
 }
 
+struct BoundVisitor;
+
+impl<'de> Visitor<'de> for BoundVisitor {
+    type Value = Bound;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or a mapping with at_least or at_most")
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Bound, E> {
+        Ok(Bound::Exactly(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Bound, E> {
+        self.visit_f64(super::super::number::real(value))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Bound, A::Error> {
+        Within::deserialize(MapAccessDeserializer::new(map)).map(Bound::Within)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BoundVisitor)
+    }
+}
+
 /// Bounds of a number, both inclusive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Within {
     /// Not less.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "finite")]
     pub at_least: Option<f64>,
     /// Not more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "finite")]
     pub at_most: Option<f64>,
+}
+
+fn finite<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let value = Option::<f64>::deserialize(deserializer)?;
+    if value.is_none_or(f64::is_finite) {
+        Ok(value)
+    } else {
+        Err(D::Error::custom("must be a finite number"))
+    }
 }
 
 impl Bound {

@@ -5,7 +5,9 @@ use serde::Deserialize;
 use super::load::{Part, Point, Recorded};
 use super::values::Span;
 use super::{MOST_COPIES, Scenario};
-use crate::core::text::shown;
+use crate::core::defaults::ClusterDefaults;
+use crate::core::keys::{KEYS, Key};
+use crate::core::text::{nearest, shown};
 
 /// The most bytes of a scenario.
 const MOST_BYTES: usize = 1024 * 1024;
@@ -22,6 +24,48 @@ pub struct ScenarioError {
     pub line: Option<u64>,
     /// What is wrong there, naming the key.
     pub why: String,
+}
+
+impl ScenarioError {
+    /// What the parser says, in the words of who writes scenarios, with the key that it is about.
+    fn of(text: &str, error: &serde_saphyr::Error) -> Self {
+        let shown = error.without_snippet().to_string();
+        let why = shown.rsplit_once(" at line ").map_or(shown.as_str(), |(why, _)| why);
+        let place = error.location().map(|location| (location.line(), location.column()));
+        let line = place.map(|(line, _)| line);
+        if text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#')) {
+            return Self { line: None, why: "holds no scenario".to_owned() };
+        }
+        // A second document has no key of the scenario.
+        let is_second = why.starts_with("multiple YAML documents");
+        let key = place.filter(|_| !is_second).and_then(|place| key_at(text, place, why));
+        let why = in_plain_words(why);
+        let why = key.map_or_else(|| why.clone(), |key| format!("{key}: {why}"));
+        Self { line, why }
+    }
+}
+
+/// The parser's words, as far as they speak of its own inside.
+fn in_plain_words(why: &str) -> String {
+    let whole = |most: u64| format!("must be a whole number in 0 ..= {most}");
+    match why {
+        "invalid u16" => whole(u16::MAX.into()),
+        "invalid u32" => whole(u32::MAX.into()),
+        "invalid u64" => whole(u64::MAX),
+        "expected mapping start" => "must be a mapping".to_owned(),
+        "expected sequence start" => "must be a list".to_owned(),
+        "expected string scalar" => "must be text".to_owned(),
+        "expected end of mapping after enum variant value" => {
+            "only one kind may stand here; the next one is a list item of its own".to_owned()
+        }
+        "unexpected end of input" => "the text ends too early".to_owned(),
+        why if why.starts_with("invalid boolean") => "must be true or false".to_owned(),
+        why if why.starts_with("multiple YAML documents") => {
+            "a second document begins here".to_owned()
+        }
+        why if why.starts_with("non-finite float") => "must be a finite number".to_owned(),
+        why => why.split(", set DuplicateKeyPolicy").next().unwrap_or_default().to_owned(),
+    }
 }
 
 impl Scenario {
@@ -45,22 +89,15 @@ impl Scenario {
             strict_booleans: true,
             with_snippet: false,
         };
-        let mut scenario: Self =
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-                let shown = error.without_snippet().to_string();
-                let why = shown.rsplit_once(" at line ").map_or(shown.as_str(), |(why, _)| why);
-                let why = why.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
-                let line = error.location().map(|location| location.line());
-                let key = line
-                    .filter(|_| !why.contains('`'))
-                    .and_then(|line| key_on(text, line))
-                    .map(|key| format!("{key}: "));
-                ScenarioError { line, why: format!("{}{why}", key.unwrap_or_default()) }
-            })?;
+        let mut scenario: Self = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| ScenarioError::of(text, &error))?;
         let at = |key: &str| line_of(text, key);
         scenario
             .check()
             .map_err(|(key, why)| ScenarioError { line: at(key), why: format!("{key}: {why}") })?;
+        scenario
+            .check_names()
+            .map_err(|(key, why)| ScenarioError { line: at(&key), why: format!("{key}: {why}") })?;
         for part in &mut scenario.load {
             attach(part, read).map_err(|(file, why)| ScenarioError {
                 line: line_holding(text, &file),
@@ -106,11 +143,33 @@ impl Scenario {
         if self.cluster.capacity.is_some_and(|capacity| capacity.0 < 0.01) {
             return Err(("capacity", "must be at least 0.01".to_owned()));
         }
-        if self.source.range.is_some_and(|range| range.0.is_zero()) {
-            return Err(("range", "must be above 0s".to_owned()));
+        let spans = [("range", self.source.range), ("stale_after", self.source.stale_after)];
+        for (key, _) in spans.into_iter().filter(|(_, span)| span.is_some_and(|s| s.0.is_zero())) {
+            return Err((key, "must be above 0s".to_owned()));
         }
-        self.check_policies()?;
-        self.load.iter().try_for_each(check_part)
+        self.check_policies()
+    }
+
+    /// Every key of the ConfigMap is one of Knative's or podswell's, and every annotation that is meant for
+    /// podswell says so.
+    fn check_names(&self) -> Result<(), (String, String)> {
+        let known: Vec<&str> = KEYS.iter().filter_map(Key::config_map_key).collect();
+        for key in self.config.keys().filter(|key| !known.contains(&key.as_str())) {
+            let meant = nearest(key, known.iter().copied())
+                .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            return Err((key.clone(), format!("is no key of config-autoscaler{meant}")));
+        }
+        ClusterDefaults::parse(&self.config).map_err(|why| {
+            let why = why.to_string();
+            let key = self.config.keys().find(|key| why.contains(key.as_str()));
+            (key.map_or("config", String::as_str).to_owned(), why)
+        })?;
+        for key in self.target.annotations.keys() {
+            if let Some(meant) = KEYS.iter().find(|k| k.is_annotation() && k.name == key) {
+                return Err((key.clone(), format!("is written {} here", meant.annotation())));
+            }
+        }
+        Ok(())
     }
 
     fn check_policies(&self) -> Result<(), (&'static str, String)> {
@@ -130,25 +189,6 @@ impl Scenario {
             return Err(("policies", "needs at least one".to_owned()));
         }
         Ok(())
-    }
-}
-
-fn check_part(part: &Part) -> Result<(), (&'static str, String)> {
-    let above = |key, span: Span, least: Span| {
-        if span < least { Err((key, format!("must be at least {least}"))) } else { Ok(()) }
-    };
-    let second = Span::seconds(1);
-    match *part {
-        Part::Sawtooth { period, .. } | Part::Sine { period, .. } => {
-            above("period", period, second)
-        }
-        Part::Bursts { every, .. } | Part::Cron { every, .. } => above("every", every, second),
-        Part::Diurnal { day, .. } => above("day", day, second),
-        Part::Sporadic { shortest, longest, .. } => {
-            above("shortest", shortest, second)?;
-            above("longest", longest, shortest)
-        }
-        _ => Ok(()),
     }
 }
 
@@ -250,14 +290,69 @@ fn prometheus(text: &str) -> Result<Vec<Point>, String> {
     Ok(from_zero(points.collect::<Result<_, _>>()?))
 }
 
-/// The key that stands on a line, for errors that name only a value.
-fn key_on(text: &str, line: u64) -> Option<&str> {
-    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
-    let key = line.split_once(':')?.0.trim_start_matches(['-', ' ', '{']);
-    key.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c)).then_some(key)
+/// The key to which the value at a place (line and column, from 1) belongs, or that of the mapping in
+/// which something is missing or too much.
+fn key_at<'a>(text: &'a str, (line, column): (u64, u64), why: &str) -> Option<&'a str> {
+    let at = usize::try_from(line).ok()?.checked_sub(1)?;
+    let lines: Vec<&str> = text.lines().take(at + 1).collect();
+    let last = *lines.last()?;
+    let column = usize::try_from(column).ok()?.checked_sub(1)?;
+    let split = last.char_indices().nth(column).map_or(last.len(), |(at, _)| at);
+    let (before, value) = last.split_at_checked(split)?;
+    let is_of_a_kind = why.starts_with("invalid type");
+    if let Some(own) = key_of(value).filter(|_| is_of_a_kind) {
+        return Some(own);
+    }
+    innermost_key(before).or_else(|| {
+        // The mapping was opened further up, where lines stand further to the left.
+        let indent = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
+        let mut left = indent(last);
+        if before.trim_matches([' ', '-']).is_empty() && left == 0 {
+            return None;
+        }
+        lines.iter().rev().skip(1).find_map(|line| {
+            let is_outer = !line.trim().is_empty() && indent(line) < left;
+            left = if is_outer { indent(line) } else { left };
+            key_of(line.trim_start_matches([' ', '-', '{'])).filter(|_| is_outer)
+        })
+    })
 }
 
-/// The line on which `key` stands as a key, if it stands there once.
+/// The key that a text begins with.
+fn key_of(text: &str) -> Option<&str> {
+    let (key, _) = text.split_once(':')?;
+    let key = key.trim_matches('"');
+    let is_key = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    (!key.is_empty() && key.chars().all(is_key)).then_some(key)
+}
+
+/// The key whose value, or whose mapping's inside, follows on a line that begins so.
+fn innermost_key(before: &str) -> Option<&str> {
+    // For each open bracket the key before it; the last one is what follows now.
+    let mut open: Vec<Option<&str>> = vec![None];
+    let mut start = 0;
+    for (at, c) in before.char_indices() {
+        match c {
+            ':' if before
+                .get(at + 1..)
+                .is_none_or(|rest| rest.is_empty() || rest.starts_with(' ')) =>
+            {
+                let key = before.get(start..at)?.trim_matches([' ', '-', '"', '\'']);
+                *open.last_mut()? = Some(key);
+            }
+            '{' | '[' => open.push(None),
+            '}' | ']' if open.len() > 1 => {
+                open.pop();
+            }
+            ',' => *open.last_mut()? = None,
+            _ => continue,
+        }
+        start = at + 1;
+    }
+    open.into_iter().rev().flatten().next()
+}
+
+/// The first line on which `key` stands as a key.
 fn line_of(text: &str, key: &str) -> Option<u64> {
     let meant = format!("{key}:");
     let is_meant = |line: &&str| {

@@ -86,6 +86,11 @@ impl JsonSchema for Span {
     }
 }
 
+/// A number as it may stand in a line of text: not with hundreds of digits.
+fn number(value: f64) -> String {
+    if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") }
+}
+
 /// A finite number in 0 ..= 1,000,000,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64")]
@@ -98,7 +103,7 @@ impl TryFrom<f64> for Amount {
         if (0.0..=LARGEST).contains(&value) {
             Ok(Self(value))
         } else {
-            Err(format!("{value} is not in 0 ..= {LARGEST}"))
+            Err(format!("{} is not in 0 ..= {LARGEST}", number(value)))
         }
     }
 }
@@ -125,7 +130,7 @@ impl TryFrom<f64> for Share {
         if (0.0..=1.0).contains(&value) {
             Ok(Self(value))
         } else {
-            Err(format!("{value} is not in 0 ..= 1"))
+            Err(format!("{} is not in 0 ..= 1", number(value)))
         }
     }
 }
