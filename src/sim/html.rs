@@ -22,9 +22,9 @@ fn escaped(text: &str) -> String {
     safe
 }
 
-const STYLE: &str = "body{font:15px/1.5 sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;\
+const STYLE: &str = "body{font:15px/1.5 sans-serif;margin:2rem auto;max-width:84rem;padding:0 1rem;\
 color:#222;background:#fff}table{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}\
-th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd}\
+th,td{padding:.25rem .5rem;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}\
 th:first-child,td:first-child{text-align:left}svg{max-width:100%;height:auto}.bad{color:#a00}\
 details{margin:1rem 0}";
 

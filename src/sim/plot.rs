@@ -8,6 +8,7 @@ use plotters::prelude::*;
 use super::number::seconds;
 use super::report::{Outcome, Report};
 use super::series::{Moment, Series};
+use crate::core::spec::ScalingMetric;
 
 const SIZE: (u32, u32) = (960, 560);
 const BLUE: RGBColor = RGBColor(31, 119, 180);
@@ -28,16 +29,16 @@ pub fn chart(report: &Report, outcome: &Outcome) -> Result<Option<String>, Strin
     let Some(series) = &outcome.series else { return Ok(None) };
     let mut svg = String::new();
     let title = format!("{}: {} (seed {})", report.name, outcome.policy, report.seed);
-    draw(&mut svg, &title, series, outcome.target).map_err(|why| format!("draw {title}: {why}"))?;
+    draw(&mut svg, &title, series, outcome).map_err(|why| format!("draw {title}: {why}"))?;
     Ok(Some(svg))
 }
 
-fn draw(svg: &mut String, title: &str, series: &Series, target: f64) -> Result<(), String> {
+fn draw(svg: &mut String, title: &str, series: &Series, outcome: &Outcome) -> Result<(), String> {
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE).map_err(text)?;
     let root = root.titled(title, ("sans-serif", 18)).map_err(text)?;
     let (above, below) = root.split_vertically(270);
-    loads(&above, series, target)?;
+    loads(&above, series, outcome)?;
     pods(&below, series)?;
     root.present().map_err(text)
 }
@@ -58,24 +59,40 @@ struct Curve<'a> {
     steps: bool,
 }
 
-fn loads(area: &Panel<'_>, series: &Series, target: f64) -> Result<(), String> {
+fn loads(area: &Panel<'_>, series: &Series, outcome: &Outcome) -> Result<(), String> {
+    let (target, metric) = (outcome.target, outcome.metric);
     let curve = |name, colour, values| Curve { name, colour, values, steps: false };
-    panel(
-        area,
-        "requests in flight",
-        series,
-        &[
-            curve("offered", GREY, Box::new(|moment: &Moment| Some(moment.offered))),
-            curve("waiting and in service", BLUE, Box::new(|moment| Some(moment.inside))),
-            curve("stable average", GREEN, Box::new(|moment| moment.view.stable)),
-            curve("panic average", RED, Box::new(|moment| moment.view.panic)),
-            curve(
-                "target of the ready pods",
-                PURPLE,
-                Box::new(move |moment| Some(target * f64::from(moment.ready))),
-            ),
-        ],
-    )
+    let (unit, mut curves) = match metric {
+        ScalingMetric::Concurrency | ScalingMetric::Backlog => (
+            "requests in flight",
+            vec![
+                curve(
+                    "offered",
+                    GREY,
+                    Box::new(|moment: &Moment| Some(moment.offered)) as Values<'_>,
+                ),
+                curve("waiting and in service", BLUE, Box::new(|moment| Some(moment.inside))),
+            ],
+        ),
+        ScalingMetric::Rps | ScalingMetric::Events => (
+            "requests a second",
+            vec![curve(
+                "offered",
+                GREY,
+                Box::new(|moment: &Moment| Some(moment.rate)) as Values<'_>,
+            )],
+        ),
+    };
+    // Autoscalers without windows have read a value, and no average.
+    let averages = series.moments.iter().any(|moment| moment.view.panic.is_some());
+    let stable = if averages { "stable average" } else { "metric" };
+    let carried = move |moment: &Moment| Some(target * f64::from(moment.ready));
+    curves.extend([
+        curve(stable, GREEN, Box::new(|moment: &Moment| moment.view.stable)),
+        curve("panic average", RED, Box::new(|moment| moment.view.panic)),
+        curve("target of the ready pods", PURPLE, Box::new(carried)),
+    ]);
+    panel(area, unit, series, &curves)
 }
 
 fn pods(area: &Panel<'_>, series: &Series) -> Result<(), String> {
@@ -105,7 +122,7 @@ fn panel(
     let mut chart = ChartBuilder::on(area)
         .margin(6)
         .x_label_area_size(32)
-        .y_label_area_size(52)
+        .y_label_area_size(64)
         .build_cartesian_2d(0.0..end, 0.0..top)
         .map_err(text)?;
     chart
@@ -113,6 +130,8 @@ fn panel(
         .light_line_style(TRANSPARENT)
         .x_desc("seconds")
         .y_desc(unit)
+        .x_label_formatter(&plain)
+        .y_label_formatter(&plain)
         .label_style(("sans-serif", 12))
         .draw()
         .map_err(text)?;
@@ -150,6 +169,12 @@ fn panel(
         .label_font(("sans-serif", 12))
         .draw()
         .map_err(text)
+}
+
+/// A number beside an axis.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the drawing library asks for it")]
+fn plain(value: &f64) -> String {
+    value.to_string()
 }
 
 fn points(series: &Series, curve: &Curve<'_>) -> Vec<(f64, f64)> {
@@ -224,6 +249,8 @@ pub fn front(outcomes: &[Outcome], on_front: &[bool]) -> Result<String, String> 
             .light_line_style(TRANSPARENT)
             .x_desc("pod-seconds")
             .y_desc("unmet pod-seconds")
+            .x_label_formatter(&plain)
+            .y_label_formatter(&plain)
             .draw()
             .map_err(text)?;
         let mut best: Vec<(f64, f64)> = places
@@ -247,7 +274,8 @@ pub fn front(outcomes: &[Outcome], on_front: &[bool]) -> Result<String, String> 
     Ok(svg)
 }
 
-/// Which outcomes nothing beats in both cost and unmet demand.
+/// Which outcomes no other setting beats in both cost and unmet demand. A bound, which nobody played, is
+/// not one of them and beats none.
 pub fn pareto(outcomes: &[Outcome]) -> Vec<bool> {
     let place = |outcome: &Outcome| {
         (
@@ -257,5 +285,60 @@ pub fn pareto(outcomes: &[Outcome]) -> Vec<bool> {
     };
     let beats = |a: (f64, f64), b: (f64, f64)| a.0 <= b.0 && a.1 <= b.1 && (a.0 < b.0 || a.1 < b.1);
     let places: Vec<_> = outcomes.iter().map(place).collect();
-    places.iter().map(|own| !places.iter().any(|other| beats(*other, *own))).collect()
+    let played: Vec<bool> = outcomes.iter().map(|outcome| outcome.series.is_some()).collect();
+    let all = || places.iter().zip(&played);
+    let is_beaten = |own| all().any(|(other, played)| *played && beats(*other, own));
+    all().map(|(own, played)| *played && !is_beaten(*own)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::Scenario;
+    use super::super::simulation::run;
+    use super::*;
+
+    fn report(more: &str) -> Report {
+        let text = format!(
+            "about: a\nseed: 1\nduration: 1m\nload: [ {{ constant: {{ level: 30 }} }} ]\n{more}"
+        );
+        let scenario = Scenario::parse(&text, &mut |_| Err("no files".into())).unwrap();
+        run("chart", &scenario, None).unwrap()
+    }
+
+    #[test]
+    fn a_chart_shows_what_its_averages_count() {
+        let metric = |name| {
+            format!(
+                "target: {{ annotations: {{ autoscaling.knative.dev/metric: {name} }} }}\npolicies: [ podswell, hpa ]\n"
+            )
+        };
+        let in_flight = report(&metric("concurrency"));
+        let svg = chart(&in_flight, &in_flight.outcomes[0]).unwrap().unwrap();
+        for words in [
+            "requests in flight",
+            "waiting and in service",
+            "stable average",
+            "panic average",
+            "ready",
+        ] {
+            assert!(svg.contains(words), "{words}");
+        }
+        let hpa = chart(&in_flight, &in_flight.outcomes[1]).unwrap().unwrap();
+        assert!(hpa.contains("metric") && !hpa.contains("average"));
+        let rate = report(&metric("rps"));
+        let svg = chart(&rate, &rate.outcomes[0]).unwrap().unwrap();
+        assert!(svg.contains("requests a second") && !svg.contains("in flight"));
+        assert!(!svg.contains("waiting and in service"));
+    }
+
+    #[test]
+    fn the_front_is_of_settings_and_not_of_the_bound() {
+        let policies = "policies: [ { fixed: { pods: 1 } }, { fixed: { name: b, pods: 9 } }, { fixed: { name: c, pods: 12 } }, optimum ]\n";
+        let target = "target: { annotations: { autoscaling.knative.dev/target: \"10\" } }\n";
+        let report = report(&format!("{target}{policies}"));
+        let on_front = pareto(&report.outcomes);
+        // Nine miss as little as twelve and cost less; one is cheap; the bound is none of them.
+        assert_eq!(on_front, [true, true, false, false]);
+        assert!(front(&report.outcomes, &on_front).unwrap().contains("optimum"));
+    }
 }

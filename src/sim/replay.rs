@@ -132,13 +132,16 @@ impl Player {
     }
 }
 
+/// Whose fact, and of which kind.
+type Fact = (Option<TargetId>, u8);
+
 /// Where a replay is in its recording.
 #[derive(Default)]
 struct Course {
     /// The first and the newest moment.
     span: Option<(Timestamp, Timestamp)>,
     /// Facts that hold until the next of their kind, with their moment.
-    known: BTreeMap<(Option<TargetId>, u8), (Timestamp, Event)>,
+    known: BTreeMap<Fact, (Timestamp, Event)>,
     /// Whether the facts that a part begins with are read: they are of any age.
     begins: bool,
     /// How many of these facts the parts before it do not hold, if there are any.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::check::Violation;
 use super::figures::{FIGURES, Figures};
 use super::series::Series;
+use crate::core::spec::ScalingMetric;
 use crate::core::text::columns;
 
 /// A scenario's outcome.
@@ -43,6 +44,8 @@ pub struct Outcome {
     pub(crate) series: Option<Series>,
     /// The value per pod that a chart draws as the target line.
     pub(crate) target: f64,
+    /// What the averages in a chart count.
+    pub(crate) metric: ScalingMetric,
 }
 
 /// The form of an outcome in JSON.

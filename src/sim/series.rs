@@ -12,6 +12,8 @@ const MOST_MARKS: usize = 400;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) at: Micros,
+    /// Requests a second that come.
+    pub(crate) rate: f64,
     /// What would be in flight if nothing had to wait.
     pub(crate) offered: f64,
     /// What is there, waiting or in service.

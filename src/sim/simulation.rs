@@ -170,6 +170,7 @@ fn run_policy(plan: &Plan, autoscaler: &Autoscaler) -> Result<Outcome, String> {
         events: ended.events,
         series: Some(ended.series),
         target: plan.config.spec.target,
+        metric: plan.config.spec.metric,
     })
 }
 
@@ -228,6 +229,7 @@ fn bound(plan: &Plan, price: Span) -> Outcome {
         events: 0,
         series: None,
         target: plan.config.spec.target,
+        metric: plan.config.spec.metric,
     }
 }
 

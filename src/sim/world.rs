@@ -571,12 +571,14 @@ impl<'a> World<'a> {
             return;
         };
         let second = index(self.now / SECOND);
-        let offered = load.rates.get(second).map_or(0.0, |rate| rate * self.plan.service_s);
+        let rate = load.rates.get(second).copied().unwrap_or(0.0);
+        let offered = rate * self.plan.service_s;
         let pods = &place.site.pods;
         let (ready, replicas) = (pods.ready(), place.site.replicas);
         let needed = load.needed.get(second).copied().unwrap_or(0);
         self.series.note(super::series::Moment {
             at: self.now,
+            rate,
             offered,
             inside: place.site.inside(self.plan.scenario.detail),
             needed,

@@ -144,7 +144,8 @@ impl Scenario {
             return Err(("capacity", "must be at least 0.01".to_owned()));
         }
         let spans = [("range", self.source.range), ("stale_after", self.source.stale_after)];
-        for (key, _) in spans.into_iter().filter(|(_, span)| span.is_some_and(|s| s.0.is_zero())) {
+        let is_zero = |span: Option<Span>| span.is_some_and(|span| span.0.is_zero());
+        if let Some((key, _)) = spans.into_iter().find(|&(_, span)| is_zero(span)) {
             return Err((key, "must be above 0s".to_owned()));
         }
         self.check_policies()
@@ -154,7 +155,7 @@ impl Scenario {
     /// podswell says so.
     fn check_names(&self) -> Result<(), (String, String)> {
         let known: Vec<&str> = KEYS.iter().filter_map(Key::config_map_key).collect();
-        for key in self.config.keys().filter(|key| !known.contains(&key.as_str())) {
+        if let Some(key) = self.config.keys().find(|key| !known.contains(&key.as_str())) {
             let meant = nearest(key, known.iter().copied())
                 .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
             return Err((key.clone(), format!("is no key of config-autoscaler{meant}")));

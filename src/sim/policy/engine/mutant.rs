@@ -54,7 +54,9 @@ impl Mutant {
                 Some(scaled(Event::Sampled { samples }, factor))
             }
             (Self::Believes, Event::Sampled { mut samples }) => {
-                samples.iter_mut().for_each(|sample| sample.source = SOURCE.into());
+                for sample in &mut samples {
+                    sample.source = SOURCE.into();
+                }
                 Some(Event::Sampled { samples })
             }
             (Self::Sulks { hurt }, event) => {
