@@ -18,6 +18,11 @@ use crate::core::spec::ScalingMetric;
 /// The name of the simulated source.
 pub(crate) const SOURCE: &str = "load";
 
+/// The most requests of one workload that are played one by one.
+const MOST_REQUESTS: f64 = 50e6;
+/// The most pods that a load may need.
+const MOST_PODS: i32 = 100_000;
+
 /// One request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
@@ -55,13 +60,15 @@ impl Plan {
     /// The plan of `scenario` under `seed`.
     ///
     /// # Errors
-    /// If the ConfigMap is refused.
+    /// If the ConfigMap is refused, or the load is more than can be played.
     pub(crate) fn new(scenario: &Scenario, seed: u64) -> Result<Self, String> {
         let config = target_config(scenario, &BTreeMap::new(), scenario.source.interval)?;
         let service_s = scenario.service.mean().as_secs_f64();
         let capacity = capacity(scenario, &config, service_s);
         let copies = u64::from(scenario.target.copies);
-        let loads = (0..copies).map(|copy| Load::draw(scenario, seed, copy, capacity)).collect();
+        let loads = (0..copies)
+            .map(|copy| Load::draw(scenario, seed, copy, capacity))
+            .collect::<Result<_, _>>()?;
         let length = scenario.duration.micros();
         Ok(Self { scenario: scenario.clone(), seed, length, loads, service_s, capacity, config })
     }
@@ -126,7 +133,7 @@ pub(crate) fn target_config(
 }
 
 impl Load {
-    fn draw(scenario: &Scenario, seed: u64, copy: u64, capacity: f64) -> Self {
+    fn draw(scenario: &Scenario, seed: u64, copy: u64, capacity: f64) -> Result<Self, String> {
         let steps = index(scenario.duration.0.as_secs());
         let mut rates = vec![0.0; steps];
         for (number, part) in scenario.load.iter().enumerate() {
@@ -139,16 +146,28 @@ impl Load {
                 *rate /= service_s;
             }
         }
+        let requests: f64 = rates.iter().sum();
+        if scenario.detail == Detail::Requests && requests > MOST_REQUESTS {
+            return Err(format!(
+                "load: {requests:.0} requests cannot be played one by one, {MOST_REQUESTS} can; \
+                 detail: fluid plays a stream"
+            ));
+        }
         let requests = match scenario.detail {
             Detail::Fluid => Vec::new(),
             Detail::Requests => draw_requests(scenario, &rates, seed, copy),
         };
-        let needed = if scenario.detail == Detail::Fluid {
+        let needed: Vec<i32> = if scenario.detail == Detail::Fluid {
             rates.iter().map(|rate| pods(rate * service_s / capacity)).collect()
         } else {
             overlap(&requests, steps).iter().map(|mean| pods(mean / capacity)).collect()
         };
-        Self { rates, requests, needed }
+        match needed.iter().find(|needed| **needed > MOST_PODS) {
+            Some(needed) => {
+                Err(format!("load: needs {needed} pods; no more than {MOST_PODS} can be played"))
+            }
+            None => Ok(Self { rates, requests, needed }),
+        }
     }
 }
 

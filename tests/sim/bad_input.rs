@@ -1,6 +1,7 @@
 //! What a scenario gets wrong is said in one line with its place.
 
 use podswell::sim::scenario::Scenario;
+use podswell::sim::simulation::run;
 
 const GOOD: &str = "about: a test
 seed: 1
@@ -53,6 +54,7 @@ fn what_is_wrong_is_named_with_its_line_and_key() {
         ("expect:\n  podswell: { losses: 0 }\n", 8, "losses"),
         ("faults:\n  - silence: { at: 1s, lasts: 2s }\n", 8, "lasts"),
         ("source: { stale_after: 0s }\n", 7, "stale_after"),
+        ("cluster: { pod_start: { log-normal: { mean: 0s, deviation: 3s } } }\n", 7, "above 0s"),
         ("config: { stabel-window: 60s }\n", 7, "did you mean stable-window?"),
         ("config:\n  stable-window: soon\n", 8, "stable-window: "),
         ("policies: [ podswell, { hpa: { sync: 0s } } ]\n", 7, "sync must be at least 1s"),
@@ -140,4 +142,19 @@ fn what_is_wrong_is_named_with_its_line_and_key() {
     assert_eq!(error("# nothing\n"), "holds no scenario");
     assert!(error("about: x\n").contains("seed"), "{}", error("about: x\n"));
     assert!(!error("").is_empty() && !error("[").is_empty() && !error("- a\n").is_empty());
+}
+
+#[test]
+fn what_cannot_be_played_is_refused_before_it_fills_the_memory() {
+    for (more, words) in [
+        ("  - constant: { level: 1e9 }\n", "load: needs 100000001 pods"),
+        (
+            "  - constant: { level: 1e8 }\ndetail: requests\n",
+            "requests cannot be played one by one",
+        ),
+    ] {
+        let scenario = Scenario::parse(&format!("{GOOD}{more}"), &mut |_| Err(String::new()));
+        let why = run("large", &scenario.unwrap(), None).unwrap_err();
+        assert!(why.contains(words), "{why}");
+    }
 }

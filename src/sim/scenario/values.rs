@@ -219,6 +219,9 @@ impl<'de> Visitor<'de> for TimeVisitor {
         Ok(match Drawn::deserialize(MapAccessDeserializer::new(map))? {
             Drawn::Constant(span) => Time::Constant(span),
             Drawn::Exponential(mean) => Time::Exponential(mean),
+            Drawn::LogNormal(LogNormal { mean, .. }) if mean.0.is_zero() => {
+                return Err(A::Error::custom("the mean of log-normal must be above 0s"));
+            }
             Drawn::LogNormal(LogNormal { mean, deviation }) => Time::LogNormal { mean, deviation },
         })
     }
