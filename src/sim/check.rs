@@ -458,7 +458,7 @@ impl Watched {
 
     /// Too few pods let a queue grow, and then no load is constant; but it asks for more all the time.
     fn check_growth(&self, now: Timestamp) -> Option<String> {
-        let since = self.short_since.filter(|_| self.is_written())?;
+        let since = self.short_since.filter(|_| self.is_written() && self.averages_truly())?;
         let short = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         let replicas = self.replicas.unwrap_or(0);
         (short > self.settling()).then(|| {

@@ -50,6 +50,7 @@ pub struct Scenario {
     pub config: BTreeMap<String, String>,
     /// The load: the sum of its parts.
     #[serde(deserialize_with = "checked_parts")]
+    #[schemars(length(min = 1))]
     pub load: Vec<Part>,
     /// What the numbers in `load` count.
     #[serde(default)]
@@ -76,6 +77,7 @@ pub struct Scenario {
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "checked_policies"
     )]
+    #[schemars(length(min = 1))]
     pub policies: Vec<Autoscaler>,
     /// What must come out, by the name of the policy.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
