@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -43,6 +43,8 @@ struct Route {
     waiting: AtomicU64,
     answered: AtomicU64,
     turn: AtomicUsize,
+    /// Whether nothing is told of it.
+    hidden: AtomicBool,
 }
 
 /// Load that goes on until this value is dropped.
@@ -106,6 +108,11 @@ impl Gateway {
     /// Has the series of a Deployment from now on, all at 0.
     pub(crate) fn open(&self, deployment: &str) {
         self.route(deployment);
+    }
+
+    /// Tells nothing of a Deployment, or everything again.
+    pub(crate) fn hide(&self, deployment: &str, hidden: bool) {
+        self.route(deployment).hidden.store(hidden, Ordering::Relaxed);
     }
 
     /// One request, held until a pod has answered it.
@@ -220,6 +227,9 @@ async fn metrics(State((namespace, routes)): State<Shared>) -> String {
     for (name, kind, number) in families {
         let _ = writeln!(text, "# TYPE {name} {kind}");
         for (deployment, route) in &*routes.lock() {
+            if route.hidden.load(Ordering::Relaxed) {
+                continue;
+            }
             let number = number(route).load(Ordering::Relaxed);
             let labels = format!("exported=\"gateway\",namespace=\"{namespace}\"");
             let _ = writeln!(text, "{name}{{{labels},deployment=\"{deployment}\"}} {number}");

@@ -164,6 +164,18 @@ impl Stage {
         self.scaled(self.deployment("idle", 0).await, &replaced(&text, none, three)).await
     }
 
+    /// One whose HPA gets the panic window's load, and six pods while podswell does not know it.
+    pub(crate) async fn careful(&self) -> Workload<'_> {
+        let text = fitted(CONCURRENCY, "careful", "10", &self.headless.resolved(ADDRESS));
+        let source = "        source: gateway\n";
+        let text = replaced(&text, source, &format!("{source}        value: panic\n"));
+        let text = replaced(&text, "failureThreshold: 3", "failureThreshold: 2");
+        let text = replaced(&text, "    replicas: 1\n", "    replicas: 6\n");
+        // KEDA may take a failing poll for an inactive one (docs/keda.md).
+        let text = replaced(&text, "minReplicaCount: 0", "minReplicaCount: 1");
+        self.scaled(self.deployment("careful", 1).await, &text).await
+    }
+
     /// One that KEDA scales by a formula over what podswell wants and the load.
     pub(crate) async fn formula(&self) -> Workload<'_> {
         let trigger = |name: &str, value: &str| {

@@ -45,7 +45,8 @@ async fn keda_scales_with_podswell_s_numbers() {
     let web = stage.workload(CONCURRENCY, "web", "10", &stage.headless).await;
     let api = stage.workload(RATE, "api", "10", &stage.ordinary).await;
     let worker = stage.workload(EVENTS, "worker", "10", &stage.headless).await;
-    let (raw, idle, formula) = tokio::join!(stage.raw(), stage.idle(), stage.formula());
+    let (raw, idle, formula, careful) =
+        tokio::join!(stage.raw(), stage.idle(), stage.formula(), stage.careful());
     tokio::join!(
         from_zero_and_back(&stage, &web, &mut processes),
         async {
@@ -69,8 +70,9 @@ async fn keda_scales_with_podswell_s_numbers() {
             drop(load);
         },
         three_or_none(&idle),
+        falls_back(&careful),
     );
-    for workload in [&web, &api, &worker, &raw, &idle, &formula] {
+    for workload in [&web, &api, &worker, &raw, &idle, &formula, &careful] {
         workload.was_never_written_by_podswell().await;
     }
 }
@@ -81,6 +83,19 @@ async fn loaded(workload: &Workload<'_>, in_flight: usize, replicas: i32) {
     workload.settles(replicas).await;
     drop(load);
     workload.reaches(0).await;
+}
+
+/// The load is lost while it is there, and comes back.
+async fn falls_back(careful: &Workload<'_>) {
+    let (gateway, name) = (&careful.stage.gateway, &careful.name);
+    let load = gateway.in_flight(name, 34);
+    careful.settles(4).await;
+    gateway.hide(name, true);
+    careful.settles(6).await;
+    gateway.hide(name, false);
+    careful.settles(4).await;
+    drop(load);
+    careful.reaches(1).await;
 }
 
 async fn three_or_none(idle: &Workload<'_>) {
