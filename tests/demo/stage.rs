@@ -33,6 +33,9 @@ const WORK: Duration = Duration::from_secs(1);
 /// No demo takes longer.
 const MAX_TIME: Duration = Duration::from_secs(4 * 3600);
 
+/// Where podswell keeps what it is told and decides, in the control plane's folder.
+const RECORDING: &str = "engine.jsonl";
+
 /// Everything that runs. The fields are dropped in order: who uses something goes before it.
 pub(crate) struct Stage {
     pub(crate) podswell: Podswell,
@@ -131,7 +134,9 @@ impl Stage {
         .await;
         steps.done("deploy/install.yaml is applied, three Deployments have a pod each");
         let kubeconfig = plane.kubeconfig_for_service_account("podswell-system", "podswell").await;
-        let podswell = Podswell::start(plane.folder(), &kubeconfig, &[]).await;
+        let recording = plane.folder().join(RECORDING).display().to_string();
+        let flags = ["--record", recording.as_str()];
+        let podswell = Podswell::start(plane.folder(), &kubeconfig, &flags).await;
         steps.done("podswell runs with nothing but its service account's token");
         Self { podswell, prometheus, record, node, plane }
     }
@@ -163,6 +168,17 @@ impl Stage {
             ),
         );
         screen.lines(Look::Dim, &format!("\n  podswell's log: {log}"));
+    }
+
+    /// Replays what podswell recorded: whether that ended well, and what it printed.
+    pub(crate) fn replay(&self) -> (bool, String) {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_podswell"))
+            .args(["simulate", "--replay"])
+            .arg(self.plane.folder().join(RECORDING))
+            .output()
+            .expect("run podswell simulate");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// The Events that podswell wrote, oldest first.

@@ -323,6 +323,7 @@ impl<'a> Story<'a> {
         self.tell_events().await;
         self.count_requests();
         self.stop().await;
+        self.replay();
         if let Err(stuck) = played {
             self.check(false, stuck);
         }
@@ -408,6 +409,17 @@ impl<'a> Story<'a> {
             format!("podswell stopped well: {ended}; left all replicas as they were: {same}")
         };
         self.check(ended && same, text);
+    }
+
+    /// Everything that was decided must come out again from podswell's recording.
+    fn replay(&mut self) {
+        let (good, said) = self.stage.replay();
+        let shown = format!("\n$ podswell simulate --replay engine.jsonl\n{said}");
+        self.screen.lines(Look::Plain, &shown);
+        let all = ALL.iter().all(|workload| said.contains(&workload.key()));
+        let came = said.lines().find(|line| line.contains(" came out again"));
+        let text = came.unwrap_or("the recording could not be replayed").to_owned();
+        self.check(good && all, format!("the recording of all this: {text}"));
     }
 }
 
