@@ -124,12 +124,12 @@ impl Measure {
         let spec = view.spec;
         let ready = self.decider.as_ref().map_or(0, Decider::ready_at_last_tick);
         let taken = self.points.get_mut(&sample.source).map(|point| {
-            point.record(now, sample, spec.target, |seen| over_alone(spec, seen, ready))
+            point.record(now, spec, sample, spec.target, |seen| over_alone(spec, seen, ready))
         });
         let waiting = view.companion.and_then(|companion| {
             let point = self.companion.as_mut()?.get_mut(&sample.source)?;
             let worth = spec.target * companion.drain_time.as_secs_f64();
-            Some(point.record(now, sample, worth, |_| false))
+            Some(point.record(now, spec, sample, worth, |_| false))
         });
         taken.or(waiting)
     }
@@ -426,7 +426,7 @@ impl<'a> Heard<'a> {
         if let Some(reading) = &self.reading {
             observation.panic_window = reading.panic_window;
             observation.covered_s = reading.stable.covered_s;
-            observation.samples_in_panic_window = reading.samples(reading.panic_window);
+            observation.samples_in_panic_window = reading.samples_in_panic_window;
             if reading.stable.covered_s > 0 {
                 observation.stable = Some(reading.stable.low);
                 observation.stable_high = Some(reading.stable.high);

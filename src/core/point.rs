@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Timestamp;
-use super::decider::covered::Reading;
+use super::decider::covered::{Averages, Reading};
 use super::decider::panic::later;
 use super::decision::{SampleCounts, SignalState};
 use super::event::{self, Sample, SourceFault};
@@ -29,7 +29,7 @@ const STEP: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Debug)]
 enum Windows {
-    Covered(CoveredSeconds),
+    Covered { window: CoveredSeconds, averages: Averages },
     Buckets { stable: BucketWindow, panic: BucketWindow },
 }
 
@@ -141,8 +141,9 @@ impl Point {
             self.windows = self.windows.converted(&config, spec, semantics);
         }
         match &mut self.windows {
-            Windows::Covered(window) => {
+            Windows::Covered { window, averages } => {
                 window.resize(longest_window(&config, spec), config.stale_after);
+                *averages = Averages::of(spec, &config, window);
             }
             Windows::Buckets { stable, panic } => {
                 stable.resize(now, spec.stable_window);
@@ -159,6 +160,7 @@ impl Point {
     pub(crate) fn record(
         &mut self,
         now: Timestamp,
+        spec: &ScalerSpec,
         sample: &Sample,
         worth: f64,
         over: impl FnOnce(f64) -> bool,
@@ -175,7 +177,10 @@ impl Point {
             return Recorded::Invalid;
         }
         let recorded = match self.time_of(now, sample) {
-            Ok(t) => self.record_at(t, seen, seen + f64::from(missing) * worth, over(seen)),
+            Ok(t) => {
+                let high = seen + f64::from(missing) * worth;
+                self.record_at(t, spec, (seen, high), over(seen))
+            }
             Err(refused) => refused,
         };
         if recorded != Recorded::Heartbeat {
@@ -224,9 +229,21 @@ impl Point {
         }
     }
 
-    fn record_at(&mut self, t: Timestamp, seen: f64, high: f64, over: bool) -> Recorded {
+    fn record_at(
+        &mut self,
+        t: Timestamp,
+        spec: &ScalerSpec,
+        (seen, high): (f64, f64),
+        over: bool,
+    ) -> Recorded {
         let recorded = match &mut self.windows {
-            Windows::Covered(window) => window.record(t, seen, high, over),
+            Windows::Covered { window, averages } => {
+                let recorded = window.record(t, seen, high, over);
+                if recorded == Recorded::Ok {
+                    *averages = Averages::of(spec, &self.config, window);
+                }
+                recorded
+            }
             Windows::Buckets { stable, panic } => {
                 stable.record(t, seen);
                 panic.record(t, seen);
@@ -251,7 +268,7 @@ impl Point {
     /// The window's seconds and the time of its newest sample, if the source keeps no history of its own
     /// (one that stamps its samples does) and anything of it lies in the window at `now`.
     pub(crate) fn saved(&self, now: Timestamp, spec: &ScalerSpec) -> Option<(Timestamp, Vec<Run>)> {
-        let Windows::Covered(window) = &self.windows else { return None };
+        let Windows::Covered { window, .. } = &self.windows else { return None };
         let newest = window.newest().filter(|newest| later(*newest, spec.stable_window) > now)?;
         self.newest_stamp_ms.is_none().then(|| (newest, window.runs()))
     }
@@ -264,10 +281,13 @@ impl Point {
         newest: Timestamp,
         runs: &[Run],
     ) -> Fate {
-        let Windows::Covered(window) = &mut self.windows else { return Fate::Changed };
+        let Windows::Covered { window, averages } = &mut self.windows else {
+            return Fate::Changed;
+        };
         if later(newest, spec.stable_window) <= now {
             Fate::Old
         } else if newest <= now && window.restore(newest, runs) {
+            *averages = Averages::of(spec, &self.config, window);
             Fate::Restored
         } else {
             Fate::Changed
@@ -297,7 +317,9 @@ impl Point {
     /// The averages of the default mode; `None` under Knative's semantics.
     pub(crate) fn reading(&self, spec: &ScalerSpec) -> Option<Reading<'_>> {
         match &self.windows {
-            Windows::Covered(window) => Some(Reading::new(spec, &self.config, window)),
+            Windows::Covered { window, averages } => {
+                Some(Reading::new(spec, &self.config, window, averages))
+            }
             Windows::Buckets { .. } => None,
         }
     }
@@ -353,7 +375,7 @@ impl Point {
         let span = spec.stable_window.min(SLOW_FOR).min(lived.max(Duration::from_secs(1)));
         let needed = whole_seconds(span);
         let covered = match &self.windows {
-            Windows::Covered(window) => Some(window.average(span).covered_s),
+            Windows::Covered { window, .. } => Some(window.covered_s(span)),
             Windows::Buckets { .. } => None,
         };
         #[expect(clippy::cast_precision_loss, reason = "a window has at most 3,600 seconds")]
@@ -368,7 +390,7 @@ impl Point {
     }
 
     fn observed_interval(&self) -> Duration {
-        let Windows::Covered(window) = &self.windows else { return self.config.interval };
+        let Windows::Covered { window, .. } = &self.windows else { return self.config.interval };
         let times: Vec<Timestamp> = window.newest_samples().map(|sample| sample.t).collect();
         match (times.first(), times.last()) {
             (Some(newest), Some(oldest)) if times.len() > 1 => {
@@ -383,9 +405,10 @@ impl Point {
 impl Windows {
     fn new(config: &PointConfig, spec: &ScalerSpec, semantics: Semantics) -> Self {
         match semantics {
-            Semantics::Default => {
-                Self::Covered(CoveredSeconds::new(longest_window(config, spec), config.stale_after))
-            }
+            Semantics::Default => Self::Covered {
+                window: CoveredSeconds::new(longest_window(config, spec), config.stale_after),
+                averages: Averages::default(),
+            },
             Semantics::Knative => Self::Buckets {
                 stable: BucketWindow::new(spec.stable_window, spec.aggregation),
                 panic: BucketWindow::new(spec.panic_window, spec.aggregation),
@@ -397,7 +420,7 @@ impl Windows {
 impl Windows {
     fn semantics(&self) -> Semantics {
         match self {
-            Self::Covered(_) => Semantics::Default,
+            Self::Covered { .. } => Semantics::Default,
             Self::Buckets { .. } => Semantics::Knative,
         }
     }
@@ -406,13 +429,13 @@ impl Windows {
     fn converted(&self, config: &PointConfig, spec: &ScalerSpec, semantics: Semantics) -> Self {
         let mut converted = Self::new(config, spec, semantics);
         let seconds: Vec<(i64, f64)> = match self {
-            Self::Covered(window) => window.seconds().collect(),
+            Self::Covered { window, .. } => window.seconds().collect(),
             Self::Buckets { stable, .. } => stable.seconds().collect(),
         };
         for (second, value) in seconds {
             let Ok(t) = Timestamp::from_second(second) else { continue };
             match &mut converted {
-                Self::Covered(window) => {
+                Self::Covered { window, .. } => {
                     window.record(t, value, value, false);
                 }
                 Self::Buckets { stable, panic } => {

@@ -43,7 +43,10 @@ pub(crate) struct Pods {
     /// Pods that were ever started.
     pub(crate) starts: u64,
     ready: i32,
+    /// Pods that are to become ready: pending or starting.
     waiting: i32,
+    pending: i32,
+    ending: i32,
 }
 
 impl Pods {
@@ -61,8 +64,7 @@ impl Pods {
 
     /// Pods that exist, whatever they do, but for those without room.
     pub(crate) fn placed(&self) -> u64 {
-        let placed = self.list.values().filter(|pod| pod.phase != Phase::Pending).count();
-        u64::try_from(placed).unwrap_or(0)
+        u64::try_from(self.ready + self.waiting - self.pending + self.ending).unwrap_or(0)
     }
 
     /// Pods that the replicas ask for: all but the ending ones. The HPA's `status.replicas`.
@@ -71,13 +73,12 @@ impl Pods {
     }
 
     pub(crate) fn counts(&self) -> PodCounts {
-        let is = |phase| {
-            let pods = self.list.values().filter(|pod| pod.phase == phase).count();
-            i32::try_from(pods).unwrap_or(i32::MAX)
-        };
-        let (pending, terminating) = (is(Phase::Pending), is(Phase::Ending));
-        let not_ready = pending + terminating + is(Phase::Starting);
-        PodCounts { ready: self.ready, not_ready, pending, terminating }
+        PodCounts {
+            ready: self.ready,
+            not_ready: self.waiting + self.ending,
+            pending: self.pending,
+            terminating: self.ending,
+        }
     }
 
     pub(crate) fn phase(&self, number: u64) -> Option<Phase> {
@@ -115,12 +116,14 @@ impl Pods {
             for (phase, number) in alive.into_iter().take(surplus) {
                 if phase == 2 {
                     self.ready -= 1;
+                    self.ending += 1;
                     if let Some(pod) = self.list.get_mut(&number) {
                         pod.phase = Phase::Ending;
                     }
                     changes.push(Change::Ends(number));
                 } else {
                     self.waiting -= 1;
+                    self.pending -= i32::from(phase == 0);
                     self.list.remove(&number);
                 }
             }
@@ -129,6 +132,7 @@ impl Pods {
             self.list.insert(self.next, Pod { phase: Phase::Pending, busy: 0 });
             self.next += 1;
             self.waiting += 1;
+            self.pending += 1;
         }
         changes.extend(self.place());
         changes
@@ -136,7 +140,7 @@ impl Pods {
 
     /// Starts pending pods as far as there is room.
     pub(crate) fn place(&mut self) -> Vec<Change> {
-        if self.waiting == 0 {
+        if self.pending == 0 {
             return Vec::new();
         }
         let mut free =
@@ -148,6 +152,7 @@ impl Pods {
             }
             if pod.phase == Phase::Pending {
                 pod.phase = Phase::Starting;
+                self.pending -= 1;
                 self.starts += 1;
                 free -= 1;
                 changes.push(Change::Starts(*number));
@@ -174,6 +179,7 @@ impl Pods {
         if self.phase(number) != Some(Phase::Ending) {
             return 0;
         }
+        self.ending -= 1;
         self.list.remove(&number).map_or(0, |pod| pod.busy)
     }
 

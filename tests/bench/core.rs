@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use podswell::core::Timestamp;
 use podswell::core::config::TargetConfig;
 use podswell::core::decider::Decider;
-use podswell::core::decider::covered::Reading;
+use podswell::core::decider::covered::{Averages, Reading};
 use podswell::core::engine::Engine;
 use podswell::core::event::{Event, Reading as SampleReading, Sample};
 use podswell::core::policy::Consent;
@@ -78,7 +78,9 @@ fn decision(c: &mut Criterion) {
     let mut decider = Decider::new(at(0), &spec, 5);
     c.bench_function("decision, default", |b| {
         b.iter(|| {
-            let reading = Reading::new(&spec, &point(), &window);
+            let point = point();
+            let averages = Averages::of(&spec, &point, &window);
+            let reading = Reading::new(&spec, &point, &window, &averages);
             decider.tick_covered(at(120_000), &spec, 5, &reading)
         });
     });

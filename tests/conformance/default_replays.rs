@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use podswell::core::Timestamp;
 use podswell::core::decider::Decider;
-use podswell::core::decider::covered::{Reading, over_alone};
+use podswell::core::decider::covered::{Averages, Reading, over_alone};
 use podswell::core::decision::SignalState;
 use podswell::core::source::{PointConfig, Share};
 use podswell::core::spec::ScalerSpec;
@@ -67,7 +67,8 @@ impl Run {
     }
 
     fn tick(&mut self, outcome: &mut Outcome, event: &Value, now: Timestamp, what: &str) {
-        let reading = Reading::new(&self.spec, &self.point, &self.window);
+        let averages = Averages::of(&self.spec, &self.point, &self.window);
+        let reading = Reading::new(&self.spec, &self.point, &self.window, &averages);
         let since = self.window.newest().unwrap_or(self.created);
         let age = Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO);
         let ready = json::i32(event, "ready");

@@ -97,7 +97,7 @@ proptest! {
                 continue;
             }
             let now = at(second * 1000 + offset_ms + 400);
-            let reading = Reading::new(&spec, &point, &covered);
+            let reading = Reading::new(&spec, &point, &covered, &Averages::of(&spec, &point, &covered));
             prop_assert!((reading.stable.low - stable.average(now)).abs() < 2e-6);
             prop_assert!((reading.panic.low - panic.average(now)).abs() < 2e-6);
             let theirs = knative.tick_knative(now, &spec, ready, Some((stable.average(now), panic.average(now))));

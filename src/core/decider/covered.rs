@@ -11,6 +11,7 @@ use super::super::decision::{Reason, Stage, StageRecord, Wants};
 use super::super::source::PointConfig;
 use super::super::spec::{Aggregation, ScalerSpec, ScalingMetric};
 use super::super::window::covered::{CoveredAverage, CoveredSeconds};
+use super::super::window::round_6;
 use super::knative::{delay_rule, demand_stages, panic_rule, push_stage, reason_of};
 use super::panic::later;
 use super::stages::{Demand, activation_scale, excess_burst_capacity, saturating_i32, want};
@@ -45,6 +46,8 @@ pub struct Reading<'a> {
     pub stable: CoveredAverage,
     /// Over the effective panic window.
     pub panic: CoveredAverage,
+    /// Samples in the effective panic window: of each part at least so many.
+    pub samples_in_panic_window: u32,
     /// The effective panic window.
     pub panic_window: Duration,
     /// What each sample is a mean over: the source's range or its interval.
@@ -65,10 +68,22 @@ pub fn effective_panic_window(spec: &ScalerSpec, point: &PointConfig) -> Duratio
     spec.panic_window.max(Duration::from_secs(seconds as u64))
 }
 
-impl<'a> Reading<'a> {
-    /// Reads both averages. A rate over a range longer than the panic window is a mean already: its newest
+/// The averages of a window. Nothing but a sample changes them, so they are taken when one comes and hold
+/// for every evaluation until the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Averages {
+    /// Over the stable window.
+    pub stable: CoveredAverage,
+    /// Over the effective panic window.
+    pub panic: CoveredAverage,
+    /// Samples in the effective panic window.
+    pub samples_in_panic_window: u32,
+}
+
+impl Averages {
+    /// Takes both averages. A rate over a range longer than the panic window is a mean already: its newest
     /// value is the panic value and the stable mean takes samples one range apart.
-    pub fn new(spec: &ScalerSpec, point: &PointConfig, window: &'a CoveredSeconds) -> Self {
+    pub fn of(spec: &ScalerSpec, point: &PointConfig, window: &CoveredSeconds) -> Self {
         let panic_window = effective_panic_window(spec, point);
         let apart = point.range.filter(|range| *range > spec.panic_window);
         let (stable, panic) = match (apart, spec.aggregation) {
@@ -82,12 +97,25 @@ impl<'a> Reading<'a> {
                 (window.average_weighted(spec.stable_window), window.average_weighted(panic_window))
             }
         };
+        Self { stable, panic, samples_in_panic_window: window.samples(panic_window) }
+    }
+}
+
+impl<'a> Reading<'a> {
+    /// What a window says whose averages are `averages`.
+    pub fn new(
+        spec: &ScalerSpec,
+        point: &PointConfig,
+        window: &'a CoveredSeconds,
+        averages: &Averages,
+    ) -> Self {
         Self {
             window,
             parts: Vec::new(),
-            stable,
-            panic,
-            panic_window,
+            stable: averages.stable,
+            panic: averages.panic,
+            samples_in_panic_window: averages.samples_in_panic_window,
+            panic_window: effective_panic_window(spec, point),
             sample_span: point.range.unwrap_or(point.interval),
             waiting: Waiting::default(),
             lacks_part: false,
@@ -106,6 +134,7 @@ impl<'a> Reading<'a> {
         self.lacks_part |= other.lacks_part;
         self.parts.push(other.window);
         self.parts.extend(other.parts);
+        self.samples_in_panic_window = self.samples(self.panic_window);
         self
     }
 
@@ -177,11 +206,12 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The sum of two parts' means; covered is what both cover.
+/// The sum of two parts' means; covered is what both cover. It is rounded as the means are, or else parts
+/// of 0.1 and 0.2 would be a little more than three pods' worth of 0.1.
 fn sum_of(one: CoveredAverage, other: CoveredAverage) -> CoveredAverage {
     CoveredAverage {
-        low: one.low + other.low,
-        high: one.high + other.high,
+        low: round_6(one.low + other.low),
+        high: round_6(one.high + other.high),
         covered_s: one.covered_s.min(other.covered_s),
     }
 }
@@ -200,7 +230,7 @@ fn over_threshold(spec: &ScalerSpec, ready: f64, demand: &Demand, reading: &Read
     if demand.wants.panic / ready < spec.panic_threshold {
         return false;
     }
-    reading.samples(reading.panic_window) >= SAMPLES_FOR_PANIC
+    reading.samples_in_panic_window >= SAMPLES_FOR_PANIC
         || reading.two_in_a_row(spec, ready)
         || beyond_chance(spec, ready, reading)
 }

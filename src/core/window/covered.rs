@@ -268,19 +268,18 @@ impl CoveredSeconds {
     pub fn average(&self, window: Duration) -> CoveredAverage {
         let Some(span) = self.span_of(window) else { return CoveredAverage::default() };
         let (first, last) = span.into_inner();
-        let (mut low, mut covered_s) = (0.0, 0_u32);
-        for value in self.lows.between(first, last).filter(|low| !low.is_nan()) {
-            low += value;
-            covered_s += 1;
-        }
+        let (low, covered_s) = sum_of_covered(self.lows.between(first, last));
         // A second is covered at both ends or at none.
-        let high = self.highs.as_ref().map_or(low, |highs| {
-            highs
-                .between(first, last)
-                .filter(|high| !high.is_nan())
-                .fold(0.0, |sum, high| sum + high)
-        });
+        let highs = self.highs.as_ref().map(|highs| sum_of_covered(highs.between(first, last)));
+        let high = highs.map_or(low, |(high, _)| high);
         mean(low, high, f64::from(covered_s), covered_s)
+    }
+
+    /// How many seconds of the last `window` are covered.
+    pub fn covered_s(&self, window: Duration) -> u32 {
+        let Some(span) = self.span_of(window) else { return 0 };
+        let runs = self.lows.between(*span.start(), *span.end());
+        runs.into_iter().flatten().map(|low| u32::from(!low.is_nan())).sum()
     }
 
     /// The weighted-exponential mean over the covered seconds of the last `window`, normalised by the
@@ -313,7 +312,7 @@ impl CoveredSeconds {
     /// The mean of samples that are `range` apart, newest first, for a source whose samples are means
     /// over `range` already. `covered_s` still counts every covered second of the window.
     pub fn average_apart(&self, window: Duration, range: Duration) -> CoveredAverage {
-        let covered_s = self.average(window).covered_s;
+        let covered_s = self.covered_s(window);
         let Some(span) = self.span_of(window) else { return CoveredAverage::default() };
         let (mut low, mut high, mut count) = (0.0, 0.0, 0.0);
         for j in span.rev().step_by(whole_seconds(range)) {
@@ -334,8 +333,9 @@ impl CoveredSeconds {
 
     /// How many recorded samples lie in the last `window`.
     pub fn samples(&self, window: Duration) -> u32 {
-        self.span_of(window)
-            .map_or(0, |span| self.samples.between(*span.start(), *span.end()).map(u32::from).sum())
+        let Some(span) = self.span_of(window) else { return 0 };
+        let runs = self.samples.between(*span.start(), *span.end());
+        runs.into_iter().flatten().map(|count| u32::from(*count)).sum()
     }
 
     /// Changes how far back the window can be read and after which gap data is lost; keeps what fits.
@@ -349,6 +349,12 @@ impl CoveredSeconds {
         self.highs = self.highs.as_ref().map(|highs| highs.resized(n, f64::NAN, self.newest));
         self.samples = self.samples.resized(n, 0, self.newest);
     }
+}
+
+/// The sum of the values that are there, in their order, and how many they are.
+fn sum_of_covered(runs: [&[f64]; 2]) -> (f64, u32) {
+    let covered = runs.into_iter().flatten().filter(|value| !value.is_nan());
+    covered.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1))
 }
 
 fn mean(low: f64, high: f64, count: f64, covered_s: u32) -> CoveredAverage {

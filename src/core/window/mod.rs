@@ -71,12 +71,14 @@ impl<T: Copy> Ring<T> {
         self.slots.get(self.slot(second)).copied().unwrap_or(fallback)
     }
 
-    /// The values of the seconds from `first` to `last`, oldest first: the newest `span()` of them at most.
-    pub(crate) fn between(&self, first: i64, last: i64) -> impl Iterator<Item = T> {
+    /// The values of the seconds from `first` to `last`, oldest first, the newest `span()` of them at most:
+    /// two runs, because the ring's end may lie between them.
+    pub(crate) fn between(&self, first: i64, last: i64) -> [&[T]; 2] {
         let first = first.max(last.saturating_sub(self.span()).saturating_add(1));
         let count = usize::try_from(last.saturating_sub(first).saturating_add(1)).unwrap_or(0);
         let (before, after) = self.slots.split_at(self.slot(first).min(self.slots.len()));
-        after.iter().chain(before).copied().take(count)
+        let wrapped = before.get(..count.saturating_sub(after.len())).unwrap_or(before);
+        [after.get(..count).unwrap_or(after), wrapped]
     }
 
     pub(crate) fn slot_mut(&mut self, second: i64) -> Option<&mut T> {
