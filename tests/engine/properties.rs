@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use podswell::core::config::TargetConfig;
 use podswell::core::decider::Decider;
-use podswell::core::decider::covered::{Reading, over_alone};
+use podswell::core::decider::covered::{Averages, Reading, over_alone};
 use podswell::core::decision::{SignalState, Trigger};
 use podswell::core::event::{Event, WriteOutcome};
 use podswell::core::source::PointConfig;
