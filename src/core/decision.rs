@@ -9,6 +9,7 @@ use super::config::{MeasureName, TargetConfig};
 use super::event::{Rival, SourceFault, WriteOutcome};
 use super::problem::Problem;
 use super::rival::Contest;
+use super::rule::Rule;
 use super::source::SourceName;
 use super::spec::{ScalingMetric, Semantics};
 use super::target::{PodCounts, TargetId};
@@ -152,8 +153,8 @@ impl Stage {
 }
 
 /// What one stage made of the number before it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StageRecord {
     /// The stage.
     pub stage: Stage,
@@ -161,8 +162,8 @@ pub struct StageRecord {
     pub before: i32,
     /// Replicas after it.
     pub after: i32,
-    /// The rule that applied, in words with its numbers; empty where the stage changed nothing.
-    pub rule: String,
+    /// The rule that applied.
+    pub rule: Rule,
 }
 
 /// Panic mode as it stands after the evaluation.
@@ -311,7 +312,7 @@ pub struct MeasureRecord {
 /// With several measures it is the record of the one that asks for most, and `measures` holds a line for
 /// each.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Decision {
     /// When.
     pub at: Timestamp,
@@ -351,7 +352,6 @@ pub struct Decision {
     #[cfg_attr(feature = "serde", serde(default))]
     pub idle: bool,
     /// All measures in the order of the configuration; empty where there is only one.
-    #[cfg_attr(feature = "serde", serde(default))]
     pub measures: Vec<MeasureRecord>,
 }
 
@@ -416,7 +416,7 @@ pub struct WriteRecord {
 
 /// Everything that can be said about a target at a moment; what readers get.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TargetStatus {
     /// The target.
     pub target: TargetId,
@@ -427,7 +427,7 @@ pub struct TargetStatus {
     /// Its pods.
     pub pods: PodCounts,
     /// Other autoscalers on the same target.
-    pub rivals: Arc<Vec<Rival>>,
+    pub rivals: Arc<[Rival]>,
     /// Who takes our writes back, if somebody does.
     pub contest: Option<Contest>,
     /// The newest full decision; `None` before the first tick.

@@ -346,7 +346,7 @@ impl Engine {
     }
 
     /// Keeps the decision, announces its transitions, asks for a write where one is due, and publishes.
-    fn decided(&mut self, now: Timestamp, slot: u32, decision: Decision) {
+    fn decided(&mut self, now: Timestamp, slot: u32, decision: Arc<Decision>) {
         self.count(&decision);
         let leader = self.leader;
         let Some(workload) = self.at_mut(slot) else { return };
@@ -354,12 +354,12 @@ impl Engine {
         let mut notices = transitions(now, workload, previous.as_deref(), &decision);
         notices.extend(long_hold(now, workload, &decision));
         let write = leader.then(|| write_of(now, workload, &decision)).flatten();
-        workload.decision = Some(Arc::new(decision));
-        let target = workload.target.clone();
+        workload.decision = Some(decision);
         let status = Arc::new(workload.status());
-        let announced =
-            notices.into_iter().map(|notice| Action::Announce { target: target.clone(), notice });
-        self.actions.extend(announced.chain(write));
+        for notice in notices {
+            self.actions.push_back(Action::Announce { target: status.target.clone(), notice });
+        }
+        self.actions.extend(write);
         self.published.push_back(Published::Status(status));
     }
 

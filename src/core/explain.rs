@@ -333,15 +333,11 @@ fn sum_words(load: f64, added: &str) -> String {
 fn stages(screen: &mut String, decision: &Decision) {
     let mut name = "stages";
     for record in &decision.stages {
-        if record.before == record.after && record.rule.is_empty() {
+        if record.before == record.after {
             continue;
         }
-        let change = if record.before == record.after {
-            format!("{}", record.after)
-        } else {
-            format!("{} → {}", record.before, record.after)
-        };
-        let text = format!("{:<17} {change:<9} {}", record.stage.as_str(), printable(&record.rule));
+        let change = format!("{} → {}", record.before, record.after);
+        let text = format!("{:<17} {change:<9} {}", record.stage.as_str(), record.rule);
         line(screen, name, text.trim_end());
         name = "";
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Timestamp;
 use super::config::MeasureView;
-use super::decider::covered::{Reading, Waiting, over_alone};
+use super::decider::covered::{Waiting, over_alone};
 use super::decider::{Decider, Outcome};
 use super::decision::{
     MeasureRecord, Observation, PanicRecord, Reason, SampleCounts, SignalState, WaitingSeen,
@@ -235,8 +235,14 @@ impl Measure {
         }
     }
 
-    pub(crate) fn problems(&mut self, now: Timestamp, spec: &ScalerSpec) -> Vec<Problem> {
-        self.all_points_mut().flat_map(|points| points.problems(now, spec)).collect()
+    /// Adds what the points' own claims are worth at a tick.
+    pub(crate) fn note_problems(
+        &mut self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        problems: &mut Vec<Problem>,
+    ) {
+        self.all_points_mut().for_each(|points| points.note_problems(now, spec, problems));
     }
 
     pub(crate) fn counts(&self) -> impl Iterator<Item = SampleCounts> + '_ {
@@ -255,11 +261,12 @@ impl Measure {
             outcome.reason = around.unmeasured;
             return Some(evaluation(decider, spec, outcome, Observation::default()));
         };
-        let outcome = match (&heard.reading, heard.state) {
+        let outcome = match (&heard.chosen.reading, heard.state) {
             _ if deaf => decider.tick_lost(now, spec, ready, true),
             (None, _) => {
-                let mut outcome = decider.tick_knative(now, spec, ready, heard.buckets);
-                if heard.buckets.is_none() && heard.state == SignalState::Lost {
+                let buckets = heard.buckets_with_waiting();
+                let mut outcome = decider.tick_knative(now, spec, ready, buckets);
+                if buckets.is_none() && heard.state == SignalState::Lost {
                     outcome.reason = Reason::SignalLost;
                 }
                 outcome
@@ -278,6 +285,7 @@ impl Measure {
     pub(crate) fn raise(&mut self, view: MeasureView<'_>, around: &Around) -> Option<Evaluation> {
         let heard = Heard::of(&self.points, self.companion.as_deref(), view, around)?;
         let reading = heard
+            .chosen
             .reading
             .as_ref()
             .filter(|_| matches!(heard.state, SignalState::Fresh | SignalState::Partial))?;
@@ -297,7 +305,7 @@ impl Measure {
             Some(SignalState::Lost) => Reason::SignalLost,
             Some(SignalState::Fresh | SignalState::Partial) => Reason::Steady,
         };
-        let reading = heard.as_ref().and_then(|heard| heard.reading.as_ref());
+        let reading = heard.as_ref().and_then(|heard| heard.chosen.reading.as_ref());
         let wants =
             reading.filter(|_| reason == Reason::Steady).map(|reading| reading.wants(view.spec));
         let outcome = Outcome { desired: decider.desired(), wants, reason, ..Outcome::default() };
@@ -319,13 +327,12 @@ fn evaluation(
 /// What the points and the companion of a measure say at a moment.
 struct Heard<'a> {
     chosen: Chosen<'a>,
-    companion: Option<Chosen<'a>>,
+    /// Boxed because few measures have one.
+    companion: Option<Box<Chosen<'a>>>,
     state: SignalState,
-    reading: Option<Reading<'a>>,
-    /// Knative's averages with what waits.
+    /// Knative's averages.
     buckets: Option<(f64, f64)>,
     waiting: Option<WaitingSeen>,
-    now: Timestamp,
 }
 
 impl<'a> Heard<'a> {
@@ -336,15 +343,12 @@ impl<'a> Heard<'a> {
         around: &Around,
     ) -> Option<Self> {
         let spec = view.spec;
-        let mut chosen = points.chosen(around.now, spec)?;
-        let reading = chosen.reading.take();
+        let chosen = points.chosen(around.now, spec)?;
         let buckets = chosen.bucket_averages(around.now);
         let state = chosen.signal.state;
-        let now = around.now;
-        let mut heard =
-            Self { chosen, companion: None, state, reading, buckets, waiting: None, now };
+        let mut heard = Self { chosen, companion: None, state, buckets, waiting: None };
         if let (Some(points), Some(config)) = (companion, view.companion) {
-            heard.join(points.chosen(now, spec), config.drain_time);
+            heard.join(points.chosen(around.now, spec), config.drain_time);
         }
         heard.judge_dormancy(spec, around.activation_value);
         Some(heard)
@@ -354,21 +358,19 @@ impl<'a> Heard<'a> {
     fn join(&mut self, companion: Option<Chosen<'a>>, drain_time: Duration) {
         let level = companion.as_ref().filter(|companion| companion.signal.is_heard());
         let Some(level) = level else {
-            if let Some(reading) = &mut self.reading {
+            if let Some(reading) = &mut self.chosen.reading {
                 reading.lacks_part = true;
             }
             if self.state == SignalState::Fresh {
                 self.state = SignalState::Partial;
             }
-            self.companion = companion;
+            self.companion = companion.map(Box::new);
             return;
         };
         let items = level.newest_value();
         let drain_s = drain_time.as_secs_f64();
         self.waiting = Some(WaitingSeen { items, drain_time });
-        self.buckets =
-            self.buckets.map(|(stable, panic)| (stable + items / drain_s, panic + items / drain_s));
-        if let (Some(reading), Some(seen)) = (&mut self.reading, &level.reading) {
+        if let (Some(reading), Some(seen)) = (&mut self.chosen.reading, &level.reading) {
             let (low, high) = seen.newest(0).unwrap_or((items, items));
             let before = seen.newest(1).map_or(0.0, |(low, _)| low);
             reading.waiting = Waiting {
@@ -381,13 +383,20 @@ impl<'a> Heard<'a> {
                 self.state = SignalState::Partial;
             }
         }
-        self.companion = companion;
+        self.companion = companion.map(Box::new);
+    }
+
+    /// Knative's averages with what waits.
+    fn buckets_with_waiting(&self) -> Option<(f64, f64)> {
+        let Some(WaitingSeen { items, drain_time }) = self.waiting else { return self.buckets };
+        let rate = items / drain_time.as_secs_f64();
+        self.buckets.map(|(stable, panic)| (stable + rate, panic + rate))
     }
 
     /// Where nothing arrives and no more than the activation value waits, in the newest sample and over the
     /// stable window, there is no demand.
     fn judge_dormancy(&mut self, spec: &ScalerSpec, activation_value: f64) {
-        let Some(reading) = &mut self.reading else { return };
+        let Some(reading) = &mut self.chosen.reading else { return };
         if activation_value <= 0.0 || reading.lacks_part {
             return;
         }
@@ -407,8 +416,8 @@ impl<'a> Heard<'a> {
 
     fn observation(&self, spec: &ScalerSpec) -> Observation {
         let chosen = &self.chosen;
-        let silent = self.companion.as_ref().filter(|companion| !companion.signal.is_heard());
-        let level = self.companion.as_ref();
+        let silent = self.companion.as_deref().filter(|companion| !companion.signal.is_heard());
+        let level = self.companion.as_deref();
         let mut observation = Observation {
             source: Some(chosen.source()),
             signal: self.state,
@@ -423,7 +432,7 @@ impl<'a> Heard<'a> {
             waiting: self.waiting,
             ..Observation::default()
         };
-        if let Some(reading) = &self.reading {
+        if let Some(reading) = &chosen.reading {
             observation.panic_window = reading.panic_window;
             observation.covered_s = reading.stable.covered_s;
             observation.samples_in_panic_window = reading.samples_in_panic_window;
@@ -432,7 +441,7 @@ impl<'a> Heard<'a> {
                 observation.stable_high = Some(reading.stable.high);
                 observation.panic = Some(reading.panic.low);
             }
-        } else if let Some((stable, panic)) = chosen.bucket_averages(self.now) {
+        } else if let Some((stable, panic)) = self.buckets {
             observation.stable = Some(stable);
             observation.stable_high = Some(stable);
             observation.panic = Some(panic);

@@ -30,6 +30,7 @@ pub mod recording;
 pub mod resolve;
 pub mod rival;
 pub mod roster;
+pub mod rule;
 pub mod sample_size;
 pub mod scaled_object;
 pub mod scrape;

@@ -336,8 +336,12 @@ impl Point {
     }
 
     /// Watches the point's own claims at a tick: is it as fast as it says, are its clocks right?
-    pub(crate) fn problems(&mut self, now: Timestamp, spec: &ScalerSpec) -> Vec<Problem> {
-        let mut problems = Vec::new();
+    pub(crate) fn note_problems(
+        &mut self,
+        now: Timestamp,
+        spec: &ScalerSpec,
+        problems: &mut Vec<Problem>,
+    ) {
         if self.arrived_too_old >= SKEWED_ARRIVALS {
             problems.push(Problem {
                 code: ProblemCode::ClockSkew,
@@ -365,7 +369,6 @@ impl Point {
                     .to_owned(),
             });
         }
-        problems
     }
 
     fn is_slower_than_it_says(&mut self, now: Timestamp, spec: &ScalerSpec) -> bool {
@@ -375,6 +378,9 @@ impl Point {
         let span = spec.stable_window.min(SLOW_FOR).min(lived.max(Duration::from_secs(1)));
         let needed = whole_seconds(span);
         let covered = match &self.windows {
+            Windows::Covered { averages, .. } if span == spec.stable_window => {
+                Some(averages.stable.covered_s)
+            }
             Windows::Covered { window, .. } => Some(window.covered_s(span)),
             Windows::Buckets { .. } => None,
         };

@@ -146,13 +146,14 @@ impl PointSet {
         self.points.iter().any(|point| point.newest_value() > 0.0)
     }
 
-    /// What the points' own claims are worth at a tick.
-    pub(crate) fn problems<'a>(
-        &'a mut self,
+    /// Adds what the points' own claims are worth at a tick.
+    pub(crate) fn note_problems(
+        &mut self,
         now: Timestamp,
-        spec: &'a ScalerSpec,
-    ) -> impl Iterator<Item = Problem> + 'a {
-        self.points.iter_mut().flat_map(move |point| point.problems(now, spec))
+        spec: &ScalerSpec,
+        problems: &mut Vec<Problem>,
+    ) {
+        self.points.iter_mut().for_each(|point| point.note_problems(now, spec, problems));
     }
 
     pub(crate) fn counts(&self) -> impl Iterator<Item = SampleCounts> + '_ {

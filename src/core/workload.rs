@@ -20,6 +20,7 @@ use super::measure::{Around, Measure, Verdict};
 use super::policy::{Consent, Mode};
 use super::problem::{Problem, ProblemCode};
 use super::rival::{self, Writers};
+use super::rule::Rule;
 use super::snapshot::{Fate, SavedWindow};
 use super::spec::{ScalingMetric, Semantics};
 use super::target::{PodCounts, TargetId};
@@ -53,8 +54,7 @@ pub(crate) struct Workload {
     pub(crate) replicas: i32,
     pub(crate) resource_version: Arc<str>,
     pub(crate) pods: PodCounts,
-    #[expect(clippy::rc_buffer, reason = "shared with the status as it is")]
-    pub(crate) rivals: Arc<Vec<Rival>>,
+    pub(crate) rivals: Arc<[Rival]>,
     /// Boxed because few targets have one at a time.
     pub(crate) pending: Option<Box<PendingWrite>>,
     own_writes: [Option<i32>; OWN_WRITES],
@@ -97,7 +97,7 @@ impl Workload {
             replicas: 0,
             resource_version: Arc::from(""),
             pods: PodCounts::default(),
-            rivals: Arc::new(Vec::new()),
+            rivals: Arc::default(),
             pending: None,
             own_writes: [None; OWN_WRITES],
             retry_at: None,
@@ -254,7 +254,7 @@ impl Workload {
 
     pub(crate) fn observe_rivals(&mut self, now: Timestamp, rivals: Vec<Rival>) {
         let gone = rivals.is_empty() && !self.rivals.is_empty();
-        self.rivals = Arc::new(rivals);
+        self.rivals = rivals.into();
         if gone {
             self.reseed(now);
         }
@@ -283,17 +283,18 @@ impl Workload {
     }
 
     /// One full evaluation. `may_wake` says whether the engine's budget of woken targets allows one more.
-    pub(crate) fn tick(&mut self, now: Timestamp, may_wake: bool) -> Option<Decision> {
+    pub(crate) fn tick(&mut self, now: Timestamp, may_wake: bool) -> Option<Arc<Decision>> {
         self.zero.as_ref()?;
         self.watch_pause(now);
         let around = self.around(now, may_wake);
         let several = !self.further.is_empty();
-        let (mut verdict, mut problems) = (Verdict::default(), Vec::new());
+        let (mut verdict, mut problems) = (Verdict::default(), std::mem::take(&mut self.problems));
+        problems.clear();
         self.each(|measure, view| {
             if let Some(evaluation) = measure.tick(view, &around) {
                 verdict.add(view, evaluation, several);
             }
-            problems.extend(measure.problems(now, view.spec));
+            measure.note_problems(now, view.spec, &mut problems);
         });
         self.problems = problems;
         self.conclude(now, verdict, Trigger::Tick)
@@ -328,7 +329,7 @@ impl Workload {
     }
 
     /// Evaluates because samples arrived; only a raise gives a decision.
-    pub(crate) fn arrive(&mut self, now: Timestamp) -> Option<Decision> {
+    pub(crate) fn arrive(&mut self, now: Timestamp) -> Option<Arc<Decision>> {
         let before = self.measures().filter_map(|(measure, _)| measure.desired()).max()?;
         let around = self.around(now, false);
         let several = !self.further.is_empty();
@@ -361,7 +362,7 @@ impl Workload {
         now: Timestamp,
         mut verdict: Verdict,
         trigger: Trigger,
-    ) -> Option<Decision> {
+    ) -> Option<Arc<Decision>> {
         let config = self.config.clone();
         let mut winner = verdict.winner.take()?;
         let spec = config.measures().nth(verdict.winner_at())?.spec;
@@ -374,7 +375,7 @@ impl Workload {
             reason = Reason::Steady;
         }
         self.report_floor(reason);
-        Some(Decision {
+        Some(Arc::new(Decision {
             at: now,
             trigger,
             semantics: config.semantics,
@@ -393,7 +394,7 @@ impl Workload {
             gate: self.gate(now, settled.pods),
             idle,
             measures: verdict.into_records(),
-        })
+        }))
     }
 
     /// From what is desired to the replicas to have; `unheard` is why a measure is not heard, if one is
@@ -409,17 +410,20 @@ impl Workload {
         let config = self.config.clone();
         let initialised = self.zero.as_ref()?.is_initialised();
         let wanted = self.kept_unheard(unheard.is_none(), outcome.desired);
-        push_stage(&mut stages, Stage::Knowledge, outcome.desired, wanted, || {
-            format!("nothing is lowered without data: keeps {wanted}")
-        });
+        push_stage(&mut stages, Stage::Knowledge, outcome.desired, wanted, || Rule::NoData(wanted));
         let kept = wanted != outcome.desired;
         let ordered = self.ordered(silence, wanted, &mut stages);
         let decided = unheard.filter(|_| kept).unwrap_or(outcome.reason);
         let decided = ordered.map_or(decided, |_| Reason::OnMissing);
         let wanted = ordered.unwrap_or(wanted);
-        let bounded =
-            bounds::apply(&config.spec, config.bounds, config.semantics, initialised, wanted);
-        stages.extend(bounded.stages);
+        let bounded = bounds::apply(
+            &config.spec,
+            config.bounds,
+            config.semantics,
+            initialised,
+            wanted,
+            &mut stages,
+        );
         let mut settled =
             Settled { pods: bounded.pods, reason: bounded.reason.unwrap_or(decided), stages };
         if ordered.is_some() {
@@ -438,7 +442,7 @@ impl Workload {
         if settled.pods == 0 {
             (settled.pods, settled.reason) = zero.to_zero(now, &inputs);
             push_stage(&mut settled.stages, Stage::Zero, 0, settled.pods, || {
-                zero_rule(settled.reason).to_owned()
+                Rule::Said(zero_rule(settled.reason))
             });
         }
         Some(settled)

@@ -495,7 +495,7 @@ struct StageBody {
     stage: &'static str,
     before: i32,
     after: i32,
-    rule: String,
+    rule: Rule,
 }
 
 #[derive(Debug, Serialize)]
@@ -512,7 +512,7 @@ impl DecisionBody {
             stage: record.stage.as_str(),
             before: record.before,
             after: record.after,
-            rule: record.rule.clone(),
+            rule: record.rule,
         });
         Self {
             at: decision.at,

@@ -16,6 +16,8 @@ pub(crate) struct Fluid {
     /// Requests that wait, oldest first: when they came (mean) and how many.
     waiting: VecDeque<(Micros, f64)>,
     queued: f64,
+    /// The newest exponent and its power of e: most spans are a whole second.
+    decay: Option<(f64, f64)>,
 }
 
 /// What happened in a span without changes of rate and pods.
@@ -84,6 +86,14 @@ impl Fluid {
         flow
     }
 
+    fn exp(&mut self, exponent: f64) -> f64 {
+        #[expect(clippy::float_cmp, reason = "the same bits give the same power")]
+        let known = self.decay.filter(|(of, _)| *of == exponent);
+        let (_, power) = known.unwrap_or_else(|| (exponent, libm::exp(exponent)));
+        self.decay = Some((exponent, power));
+        power
+    }
+
     /// One regime: how long it lasted, the area inside, and the area in service.
     fn regime(&mut self, left: f64, rate: f64, slots: f64, service_s: f64) -> (f64, f64, f64) {
         let inside = self.inside;
@@ -99,7 +109,7 @@ impl Fluid {
         } else {
             left
         };
-        let decay = libm::exp(-used / service_s);
+        let decay = self.exp(-used / service_s);
         self.inside = if used < left { slots } else { level + (inside - level) * decay };
         let area = level * used + (inside - level) * service_s * (1.0 - decay);
         (used, area, area)

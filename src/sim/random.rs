@@ -67,6 +67,15 @@ impl Random {
         radius * libm::cos(std::f64::consts::TAU * self.share())
     }
 
+    /// Normal around 0 with this standard deviation. The stream goes on equally far for every deviation.
+    pub(crate) fn normal_of(&mut self, deviation: f64) -> f64 {
+        if deviation == 0.0 {
+            (self.bits(), self.bits());
+            return 0.0;
+        }
+        deviation * self.normal()
+    }
+
     /// Log-normal with this mean and standard deviation of the values themselves.
     pub(crate) fn log_normal(&mut self, mean: f64, deviation: f64) -> f64 {
         if mean <= 0.0 {
@@ -80,7 +89,12 @@ impl Random {
 
 /// One step of FNV-1a.
 pub(crate) fn fnv(hash: u64, byte: u8) -> u64 {
-    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    fnv_word(hash, u64::from(byte))
+}
+
+/// One step of the same over a whole word.
+pub(crate) fn fnv_word(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x0100_0000_01b3)
 }
 
 #[cfg(test)]

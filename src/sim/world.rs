@@ -519,10 +519,10 @@ impl<'a> World<'a> {
         let ready = place.site.pods.ready();
         let mut seen = place.site.read(self.plan);
         // Chance is drawn whether it is used or not, so that faults do not shift it.
-        let (normal, lost) = (place.noise.normal(), place.noise.happens(source.loss.0));
+        let error = place.noise.normal_of(source.noise.0 + noise.unwrap_or(0.0));
+        let lost = place.noise.happens(source.loss.0);
         let delay = source.delay.draw(&mut place.noise);
-        let deviation = source.noise.0 + noise.unwrap_or(0.0);
-        seen = (seen * (1.0 + deviation * normal)).max(0.0);
+        seen = (seen * (1.0 + error)).max(0.0);
         let missing =
             missing.map_or(0, |endpoints| endpoints.min(u32::try_from(ready).unwrap_or(0)));
         if missing > 0 {
@@ -539,13 +539,11 @@ impl<'a> World<'a> {
             self.tell(Fact::Unreachable { site });
         } else if !silent && !lost && sees {
             let sample = OnItsWay { seen, missing, measured: self.now };
-            if let Some(place) = self.places.get_mut(site) {
-                place.samples.insert(number, sample);
-            }
             let delay = delay + late.unwrap_or(0);
             if delay == 0 {
-                self.sample_arrives(site, number);
-            } else {
+                self.tell_sample(site, sample);
+            } else if let Some(place) = self.places.get_mut(site) {
+                place.samples.insert(number, sample);
                 self.push(self.now + delay, Item::SampleArrives { site, number });
             }
         }
@@ -553,7 +551,12 @@ impl<'a> World<'a> {
 
     fn sample_arrives(&mut self, site: usize, number: u64) {
         let Some(place) = self.places.get_mut(site) else { return };
-        let Some(sample) = place.samples.remove(&number) else { return };
+        if let Some(sample) = place.samples.remove(&number) {
+            self.tell_sample(site, sample);
+        }
+    }
+
+    fn tell_sample(&mut self, site: usize, sample: OnItsWay) {
         let OnItsWay { seen, missing, measured } = sample;
         let stamped = self.plan.scenario.source.stamped;
         let travelled = i64::try_from(self.now - measured).unwrap_or(i64::MAX);

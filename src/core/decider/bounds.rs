@@ -1,21 +1,20 @@
 //! Initial scale, min-scale and max-scale: the last word on how many pods there are.
 
 use super::super::decision::{Reason, Stage, StageRecord};
+use super::super::rule::Rule;
 use super::super::spec::{ScaleBounds, ScalerSpec, Semantics};
 use super::knative::push_stage;
 
-/// The result of the bounds with what each of them changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The result of the bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounded {
     /// Replicas within the bounds.
     pub pods: i32,
     /// The bound that decided, if one did.
     pub reason: Option<Reason>,
-    /// The stages that changed something.
-    pub stages: Vec<StageRecord>,
 }
 
-/// Applies initial scale and bounds to what the decider desires.
+/// Applies initial scale and bounds to what the decider desires, and adds the stages that change something.
 ///
 /// `initialised` says whether the initial scale was reached once. Where min-scale is above max-scale the
 /// resolver has mended it.
@@ -29,21 +28,17 @@ pub fn apply(
     semantics: Semantics,
     initialised: bool,
     desired: i32,
+    stages: &mut Vec<StageRecord>,
 ) -> Bounded {
     let mut result = Bounded { pods: desired, ..Bounded::default() };
     let initial = if !initialised && spec.initial_scale > 1 { spec.initial_scale } else { 0 };
     if result.pods < initial.max(bounds.min) {
-        let (stage, reason, floor) = if initial > bounds.min {
-            (Stage::InitialScale, Reason::InitialScale, initial)
+        let (stage, reason, floor, rule) = if initial > bounds.min {
+            (Stage::InitialScale, Reason::InitialScale, initial, Rule::InitialScale(initial))
         } else {
-            (Stage::Bounds, Reason::MinScale, bounds.min)
+            (Stage::Bounds, Reason::MinScale, bounds.min, Rule::MinScale(bounds.min))
         };
-        push_stage(&mut result.stages, stage, result.pods, floor, || {
-            format!(
-                "{} {floor}",
-                if stage == Stage::Bounds { "min-scale" } else { "initial-scale" }
-            )
-        });
+        push_stage(stages, stage, result.pods, floor, || rule);
         result.pods = floor;
         result.reason = Some(reason);
         if semantics == Semantics::Knative {
@@ -51,9 +46,7 @@ pub fn apply(
         }
     }
     if bounds.max != 0 && result.pods > bounds.max {
-        push_stage(&mut result.stages, Stage::Bounds, result.pods, bounds.max, || {
-            format!("max-scale {}", bounds.max)
-        });
+        push_stage(stages, Stage::Bounds, result.pods, bounds.max, || Rule::MaxScale(bounds.max));
         result.pods = bounds.max;
         result.reason = Some(Reason::MaxScale);
     }
@@ -66,7 +59,7 @@ mod tests {
 
     fn bounded(min: i32, max: i32, initial: i32, semantics: Semantics, desired: i32) -> i32 {
         let spec = ScalerSpec { initial_scale: initial, ..ScalerSpec::default() };
-        apply(&spec, ScaleBounds { min, max }, semantics, false, desired).pods
+        apply(&spec, ScaleBounds { min, max }, semantics, false, desired, &mut Vec::new()).pods
     }
 
     #[test]

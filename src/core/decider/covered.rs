@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use super::super::Timestamp;
 use super::super::decision::{Reason, Stage, StageRecord, Wants};
+use super::super::rule::Rule;
 use super::super::source::PointConfig;
 use super::super::spec::{Aggregation, ScalerSpec, ScalingMetric};
 use super::super::window::covered::{CoveredAverage, CoveredSeconds};
 use super::super::window::round_6;
-use super::knative::{delay_rule, demand_stages, panic_rule, push_stage, reason_of};
+use super::knative::{delay_rule, panic_rule, push_demand, push_stage, reason_of};
 use super::panic::later;
 use super::stages::{Demand, activation_scale, excess_burst_capacity, saturating_i32, want};
 use super::{Decider, Outcome};
@@ -279,7 +280,7 @@ impl Decider {
         }
         let mut stages = Vec::new();
         push_stage(&mut stages, Stage::Knowledge, before, self.desired, || {
-            "the source that would wake it is lost: one replica watches instead".to_owned()
+            Rule::Said("the source that would wake it is lost: one replica watches instead")
         });
         Outcome {
             desired: self.desired,
@@ -317,7 +318,7 @@ impl Decider {
         let mut reason = reason_of(&demand, held, held, self.panic.is_on());
         let mut stages = Vec::new();
         push_dormant(&mut stages, spec, reading);
-        stages.extend(demand_stages(spec, &demand));
+        push_demand(&mut stages, spec, &demand);
         push_stage(&mut stages, Stage::Panic, demand.stable, held, || panic_rule(&demand, held));
         push_stage(&mut stages, Stage::Knowledge, held, known, || {
             knowledge_rule(known_reason, known, reading, spec)
@@ -365,7 +366,8 @@ impl Decider {
         }
         self.desired = held;
         self.unwanted_since = None;
-        let mut stages = demand_stages(spec, &demand);
+        let mut stages = Vec::new();
+        push_demand(&mut stages, spec, &demand);
         push_stage(&mut stages, Stage::Panic, demand.stable, held, || panic_rule(&demand, held));
         Some(Outcome {
             valid: true,
@@ -449,7 +451,7 @@ fn push_dormant(stages: &mut Vec<StageRecord>, spec: &ScalerSpec, reading: &Read
     if reading.none_up_to.is_some() {
         let seen = want(reading.stable.low + reading.waiting.low, spec.target);
         push_stage(stages, Stage::Demand, saturating_i32(seen), 0, || {
-            "what is seen is not above activation-value and counts as none".to_owned()
+            Rule::Said("what is seen is not above activation-value and counts as none")
         });
     }
 }
@@ -465,18 +467,18 @@ fn samples_agree(spec: &ScalerSpec, lower: i32, reading: &Reading<'_>) -> bool {
         || (0..needed as usize).all(|nth| reading.newest(nth).is_some_and(|(_, high)| agrees(high)))
 }
 
-fn knowledge_rule(reason: Reason, pods: i32, reading: &Reading<'_>, spec: &ScalerSpec) -> String {
+fn knowledge_rule(reason: Reason, kept: i32, reading: &Reading<'_>, spec: &ScalerSpec) -> Rule {
     if reading.lacks_part {
-        format!("a part of the load is not known: keeps {pods}")
+        Rule::UnknownPart(kept)
     } else if reason == Reason::SignalPartial {
-        format!("what is missing may be as much as {} in all: keeps {pods}", reading.stable_high())
+        Rule::MayBeMore { high: reading.stable_high(), kept }
     } else {
-        format!(
-            "{} of {} s covered, {} samples: too little to lower, keeps {pods}",
-            reading.stable.covered_s,
-            spec.stable_window.as_secs(),
-            reading.samples(spec.stable_window)
-        )
+        Rule::TooLittle {
+            covered_s: reading.stable.covered_s,
+            window_s: spec.stable_window.as_secs(),
+            samples: reading.samples(spec.stable_window),
+            kept,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::Timestamp;
 use super::super::decision::{Reason, Stage, StageRecord};
+use super::super::rule::Rule;
 use super::super::spec::ScalerSpec;
 use super::stages::{Demand, excess_burst_capacity, go_i32, saturating_i32};
 use super::{Decider, Outcome};
@@ -47,7 +48,8 @@ impl Decider {
         self.ready_at_last_tick = ready;
         let is_unwanted = demand.wants.is_nothing() && !self.panic.is_on();
         let unwanted_since = self.note_unwanted(now, spec, is_unwanted);
-        let mut stages = demand_stages(spec, &demand);
+        let mut stages = Vec::new();
+        push_demand(&mut stages, spec, &demand);
         push_stage(&mut stages, Stage::Panic, demand.stable, held, || panic_rule(&demand, held));
         push_stage(&mut stages, Stage::ScaleDownDelay, held, desired, || delay_rule(spec, desired));
         Outcome {
@@ -63,24 +65,19 @@ impl Decider {
     }
 }
 
-/// The records of demand, rate limit and activation scale.
-pub(super) fn demand_stages(spec: &ScalerSpec, demand: &Demand) -> Vec<StageRecord> {
+/// Records rate limit and activation scale.
+pub(super) fn push_demand(stages: &mut Vec<StageRecord>, spec: &ScalerSpec, demand: &Demand) {
     let wanted = saturating_i32(demand.wants.stable);
-    let mut stages = Vec::new();
-    push_stage(&mut stages, Stage::RateLimit, wanted, demand.stable_limited, || {
+    push_stage(stages, Stage::RateLimit, wanted, demand.stable_limited, || {
         if demand.stable_limited < wanted {
-            format!("max-scale-up-rate {} allows {}", spec.max_scale_up_rate, demand.limit.up)
+            Rule::ScaleUpRate { rate: spec.max_scale_up_rate, most: demand.limit.up }
         } else {
-            format!(
-                "max-scale-down-rate {} keeps at least {}",
-                spec.max_scale_down_rate, demand.limit.down
-            )
+            Rule::ScaleDownRate { rate: spec.max_scale_down_rate, least: demand.limit.down }
         }
     });
-    push_stage(&mut stages, Stage::ActivationScale, demand.stable_limited, demand.stable, || {
-        format!("any demand asks for at least {}", spec.activation_scale)
+    push_stage(stages, Stage::ActivationScale, demand.stable_limited, demand.stable, || {
+        Rule::ActivationScale(spec.activation_scale)
     });
-    stages
 }
 
 /// Records a stage that changed the number.
@@ -89,23 +86,21 @@ pub(in crate::core) fn push_stage(
     stage: Stage,
     before: i32,
     after: i32,
-    rule: impl FnOnce() -> String,
+    rule: impl FnOnce() -> Rule,
 ) {
     if before != after {
+        // A decision is kept with its target, and most have no more than one such stage.
+        stages.reserve_exact(1);
         stages.push(StageRecord { stage, before, after, rule: rule() });
     }
 }
 
-pub(super) fn panic_rule(demand: &Demand, held: i32) -> String {
-    if held == demand.panic {
-        format!("the panic window asks for {held}")
-    } else {
-        format!("panic mode never lowers: holds its high-water mark {held}")
-    }
+pub(super) fn panic_rule(demand: &Demand, held: i32) -> Rule {
+    if held == demand.panic { Rule::PanicDemand(held) } else { Rule::HighWater(held) }
 }
 
-pub(super) fn delay_rule(spec: &ScalerSpec, desired: i32) -> String {
-    format!("holds the highest of the last {} s: {desired}", spec.scale_down_delay.as_secs())
+pub(super) fn delay_rule(spec: &ScalerSpec, desired: i32) -> Rule {
+    Rule::ScaleDownDelay { delay_s: spec.scale_down_delay.as_secs(), highest: desired }
 }
 
 /// Why the decider asks for `desired`: the last stage that had a say.

@@ -5,6 +5,7 @@ use crate::core::config::TargetConfig;
 use crate::core::decision::{PanicRecord, Stage, StageRecord, Trigger, Wants, WriteRecord};
 use crate::core::event::{Rival, SourceFault};
 use crate::core::rival::Contest;
+use crate::core::rule::Rule;
 use crate::core::source::{PointConfig, Share};
 use crate::core::spec::{ScaleBounds, Semantics};
 use crate::core::target::{PodCounts, TargetId};
@@ -75,8 +76,8 @@ fn steady() -> TargetStatus {
     }
 }
 
-fn stage(stage: Stage, before: i32, after: i32, rule: &str) -> StageRecord {
-    StageRecord { stage, before, after, rule: rule.to_owned() }
+fn stage(stage: Stage, before: i32, after: i32, rule: &'static str) -> StageRecord {
+    StageRecord { stage, before, after, rule: Rule::Said(rule) }
 }
 
 fn edit(
@@ -271,7 +272,7 @@ fn rival() -> TargetStatus {
             decision.gate = Some(Reason::Rival);
         },
     );
-    status.rivals = Arc::new(vec![Rival {
+    status.rivals = Arc::new([Rival {
         kind: "HorizontalPodAutoscaler".into(),
         name: "checkout".into(),
         follows: false,

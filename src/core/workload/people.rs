@@ -10,6 +10,7 @@ use crate::core::decider::knative::push_stage;
 use crate::core::decision::{Stage, StageRecord};
 use crate::core::effective;
 use crate::core::event::NoticeReason;
+use crate::core::rule::Rule;
 use crate::core::spec::Semantics;
 
 impl Workload {
@@ -71,7 +72,7 @@ impl Workload {
         };
         let order = self.config.on_missing.filter(|order| silence >= order.after)?;
         let wanted = if self.order_done { self.replicas } else { order.replicas(kept) };
-        push_stage(stages, Stage::Knowledge, kept, wanted, || format!("on-missing: {order}"));
+        push_stage(stages, Stage::Knowledge, kept, wanted, || Rule::OnMissing(order));
         Some(wanted)
     }
 
