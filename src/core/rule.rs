@@ -111,3 +111,46 @@ impl serde::Serialize for Rule {
         serializer.collect_str(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn rules_read_as_sentences() {
+        let order = OnMissing { replicas: 3, at_least: true, after: Duration::from_secs(300) };
+        for (rule, words) in [
+            (Rule::Said("in words already"), "in words already"),
+            (Rule::ScaleUpRate { rate: 1.5, most: 8.0 }, "max-scale-up-rate 1.5 allows 8"),
+            (
+                Rule::ScaleDownRate { rate: 2.0, least: 3.0 },
+                "max-scale-down-rate 2 keeps at least 3",
+            ),
+            (Rule::ActivationScale(4), "any demand asks for at least 4"),
+            (Rule::PanicDemand(9), "the panic window asks for 9"),
+            (Rule::HighWater(9), "panic mode never lowers: holds its high-water mark 9"),
+            (
+                Rule::ScaleDownDelay { delay_s: 900, highest: 6 },
+                "holds the highest of the last 900 s: 6",
+            ),
+            (Rule::UnknownPart(6), "a part of the load is not known: keeps 6"),
+            (
+                Rule::MayBeMore { high: 420.5, kept: 6 },
+                "what is missing may be as much as 420.5 in all: keeps 6",
+            ),
+            (
+                Rule::TooLittle { covered_s: 7, window_s: 60, samples: 2, kept: 6 },
+                "7 of 60 s covered, 2 samples: too little to lower, keeps 6",
+            ),
+            (Rule::NoData(6), "nothing is lowered without data: keeps 6"),
+            (Rule::OnMissing(order), "on-missing: at least 3 after 5 m"),
+            (Rule::InitialScale(2), "initial-scale 2"),
+            (Rule::MinScale(2), "min-scale 2"),
+            (Rule::MaxScale(8), "max-scale 8"),
+        ] {
+            assert_eq!(rule.to_string(), words);
+        }
+    }
+}

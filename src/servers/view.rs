@@ -18,6 +18,7 @@ use crate::core::event::WriteOutcome;
 use crate::core::explain;
 use crate::core::policy::Consent;
 use crate::core::problem::Problem;
+use crate::core::rule::Rule;
 use crate::runtime::health::{LeaseReport, WatchReport};
 use crate::runtime::history::Moment;
 

@@ -70,7 +70,8 @@ impl Random {
     /// Normal around 0 with this standard deviation. The stream goes on equally far for every deviation.
     pub(crate) fn normal_of(&mut self, deviation: f64) -> f64 {
         if deviation == 0.0 {
-            (self.bits(), self.bits());
+            self.bits();
+            self.bits();
             return 0.0;
         }
         deviation * self.normal()

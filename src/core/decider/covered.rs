@@ -150,10 +150,12 @@ impl<'a> Reading<'a> {
 
     /// The `nth` newest sample's ends, summed over all parts; `None` where a part has not so many.
     pub fn newest(&self, nth: usize) -> Option<(f64, f64)> {
-        self.windows().try_fold((0.0, 0.0), |(low, high), part| {
+        let (low, high) = self.windows().try_fold((0.0, 0.0), |(low, high), part| {
             let sample = part.newest_samples().nth(nth)?;
             Some((low + sample.low, high + sample.high))
-        })
+        })?;
+        // A sum is rounded as a sum of means is.
+        Some(if self.parts.is_empty() { (low, high) } else { (round_6(low), round_6(high)) })
     }
 
     /// Whether the two newest samples of each part are not more than its longest gap apart.
@@ -488,5 +490,38 @@ fn burst_capacity(spec: &ScalerSpec, ready: i32, reading: &Reading<'_>) -> i32 {
         excess_burst_capacity(spec, ready, reading.panic.low)
     } else {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::source::Share;
+    use super::*;
+
+    #[test]
+    fn parts_of_a_constant_load_sum_up_to_exactly_that_load() {
+        let point = PointConfig {
+            source: "part".into(),
+            interval: Duration::from_secs(1),
+            stale_after: Duration::from_secs(3),
+            range: None,
+            visible_at_zero: false,
+            share: Share::Additive,
+        };
+        let spec = ScalerSpec { target: 0.1, ..ScalerSpec::default() };
+        let windows = [0.1, 0.2].map(|value| {
+            let mut window = CoveredSeconds::new(spec.stable_window, point.stale_after);
+            for second in 1_700_000_000..1_700_000_100 {
+                window.record(Timestamp::from_second(second).unwrap(), value, value, false);
+            }
+            window
+        });
+        let parts = windows.each_ref().map(|window| {
+            Reading::new(&spec, &point, window, &Averages::of(&spec, &point, window))
+        });
+        let whole = parts.into_iter().reduce(Reading::plus).unwrap();
+        assert_eq!(whole.wants(&spec), Wants { stable: 3.0, panic: 3.0 });
+        assert_eq!(whole.newest(0), Some((0.3, 0.3)));
+        assert_eq!(whole.samples_in_panic_window, 6);
     }
 }
