@@ -90,12 +90,7 @@ impl Random {
 
 /// One step of FNV-1a.
 pub(crate) fn fnv(hash: u64, byte: u8) -> u64 {
-    fnv_word(hash, u64::from(byte))
-}
-
-/// One step of the same over a whole word.
-pub(crate) fn fnv_word(hash: u64, word: u64) -> u64 {
-    (hash ^ word).wrapping_mul(0x0100_0000_01b3)
+    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
 }
 
 #[cfg(test)]

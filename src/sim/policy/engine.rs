@@ -14,7 +14,7 @@ pub(crate) use mutant::Mutant;
 use super::super::check::{Checker, Promise, Violation};
 use super::super::number::Micros;
 use super::super::plan::SOURCE;
-use super::super::random::{fnv, fnv_word};
+use super::super::random::fnv;
 use super::{Fact, Order, Policy, View};
 use crate::core::Timestamp;
 use crate::core::config::TargetConfig;
@@ -315,7 +315,6 @@ fn fold(digest: u64, site: usize, decision: &Decision) -> u64 {
         averages[0],
         averages[1],
     ];
-    // Whole words at a time: a simulation makes millions of decisions.
-    let words = numbers.into_iter().fold(digest, fnv_word);
-    decision.reason.as_str().bytes().fold(words, fnv)
+    let bytes = numbers.into_iter().flat_map(u64::to_le_bytes);
+    bytes.chain(decision.reason.as_str().bytes()).fold(digest, fnv)
 }
