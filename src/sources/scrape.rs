@@ -2,8 +2,8 @@
 //!
 //! One round asks every ready pod of every such target at the same time and gives one sample a target.
 //! All samples of a round carry the time at which the round began, so that every second has exactly one.
-//! Only addresses of the roster are asked, and a page that several deciders read is asked for once. Pods that answer slowly are asked in a lane of their own, so
-//! that they cannot delay the others.
+//! Only addresses of the roster are asked, and a page that several deciders read is asked for once. Pods
+//! that answer slowly are asked in a lane of their own, so that they cannot delay the others.
 //!
 //! The share of load that came through an activator is not subtracted: no activator reports to podswell,
 //! so nothing is counted twice.

@@ -39,6 +39,21 @@ struct Rig {
     task: tokio::task::JoinHandle<()>,
 }
 
+impl Rig {
+    /// Tells that this process leads and that the target has one ready pod.
+    async fn lead_one_pod(&self) {
+        let pods = PodCounts { ready: 1, ..PodCounts::default() };
+        for event in [
+            Event::LeadershipChanged { leader: true },
+            applied(),
+            replicas(1),
+            Event::PodsObserved { target: target(), pods },
+        ] {
+            assert!(self.handle.tell(event).await);
+        }
+    }
+}
+
 fn start() -> Rig {
     start_with(None)
 }
@@ -106,15 +121,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 #[tokio::test]
 async fn a_burst_is_decided_written_announced_and_shown() {
     let rig = start();
-    let pods = PodCounts { ready: 1, ..PodCounts::default() };
-    for event in [
-        Event::LeadershipChanged { leader: true },
-        applied(),
-        replicas(1),
-        Event::PodsObserved { target: target(), pods },
-    ] {
-        assert!(rig.handle.tell(event).await);
-    }
+    rig.lead_one_pod().await;
     until("the first decision", || rig.shared.board.get(&target()).is_some()).await;
     assert!(rig.shared.health.is_leader());
     for _ in 0..30 {
@@ -167,15 +174,7 @@ async fn recorded() -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("engine.jsonl");
     let rig = start_with(Some(Recorder::start(&path, 64 * 1024 * 1024).unwrap()));
-    let pods = PodCounts { ready: 1, ..PodCounts::default() };
-    for event in [
-        Event::LeadershipChanged { leader: true },
-        applied(),
-        replicas(1),
-        Event::PodsObserved { target: target(), pods },
-    ] {
-        assert!(rig.handle.tell(event).await);
-    }
+    rig.lead_one_pod().await;
     for load in [10.0, 20.0, 400.0, f64::NAN, 900.0] {
         rig.handle.offer(sample(load));
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -227,15 +226,7 @@ async fn recorded_in_parts(bytes: u64) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("engine.jsonl");
     let rig = start_with(Some(Recorder::start(&path, bytes).unwrap()));
-    let pods = PodCounts { ready: 1, ..PodCounts::default() };
-    for event in [
-        Event::LeadershipChanged { leader: true },
-        applied(),
-        replicas(1),
-        Event::PodsObserved { target: target(), pods },
-    ] {
-        assert!(rig.handle.tell(event).await);
-    }
+    rig.lead_one_pod().await;
     let parts = || {
         let files = ["engine.jsonl.3", "engine.jsonl.2", "engine.jsonl.1", "engine.jsonl"];
         files.map(|name| folder.path().join(name)).into_iter().filter(|path| path.exists())

@@ -438,6 +438,16 @@ async fn absence_is_zero_only_while_the_source_is_alive() {
     assert_eq!(world.next_fault().await, (target, SourceFault::Empty));
 }
 
+/// An expression whose samples, one each four seconds, have stamps.
+const STAMPED: &str = "
+kind: concurrency
+expr: load
+form: gauge
+timestamp: timestamp(load)
+interval: 4s
+match: { namespace: ns, workload: app }
+";
+
 #[tokio::test]
 async fn stamps_of_an_expression_tell_new_samples_from_old_ones() {
     let fake = Fake::start(|query, time| {
@@ -455,15 +465,7 @@ async fn stamps_of_an_expression_tell_new_samples_from_old_ones() {
         }
     })
     .await;
-    let document = "
-kind: concurrency
-expr: load
-form: gauge
-timestamp: timestamp(load)
-interval: 4s
-match: { namespace: ns, workload: app }
-";
-    let mut world = World::start(&fake.url, document);
+    let mut world = World::start(&fake.url, STAMPED);
     world.enrol("a", &[]);
     let mut stamps = Vec::new();
     for _ in 0..2 {
@@ -497,15 +499,7 @@ async fn an_expression_with_stamps_fills_the_window_but_not_an_outage() {
         if query == "timestamp(load)" { (known / 4.0).floor() * 4.0 } else { 7.0 }
     })
     .await;
-    let document = "
-kind: concurrency
-expr: load
-form: gauge
-timestamp: timestamp(load)
-interval: 4s
-match: { namespace: ns, workload: app }
-";
-    let mut world = World::start(&fake.url, document);
+    let mut world = World::start(&fake.url, STAMPED);
     world.enrol("a", &[]);
     let first = world.next_samples().await;
     let mut stamps = Vec::new();

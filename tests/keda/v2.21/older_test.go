@@ -29,20 +29,12 @@ func TestOlderKEDA(t *testing.T) {
 func TestOlderKEDAWithMutualTLS(t *testing.T) {
 	t.Parallel()
 	known := newAuthority(t, "podswell test")
-	folder := t.TempDir()
-	certificate, key := known.sign("podswell")
-	files(t, folder, certificate, key, known.pem)
-	certificate, key = known.sign("keda-operator")
+	own, folder := known.serve("podswell-older", "keda-operator")
+	certificate, key := known.sign("keda-operator")
 	for name, text := range map[string]string{"client.crt": certificate, "client.key": key} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	own, err := start("podswell-older", "--keda-tls-cert", folder+"/tls.crt", "--keda-tls-key", folder+"/tls.key",
-		"--keda-client-ca", folder+"/ca.crt", "--keda-client-names", "keda-operator")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(own.kill)
 	older(t, own.address, "KEDA_TLS="+folder)
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,6 +80,25 @@ func encode(kind string, bytes []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: bytes}))
 }
 
+// serve starts a podswell with a certificate of this authority, in the folder that is returned. If clients are
+// named, it lets in nobody else.
+func (a *authority) serve(system string, clients ...string) (own *process, folder string) {
+	a.t.Helper()
+	folder = a.t.TempDir()
+	certificate, key := a.sign("podswell")
+	files(a.t, folder, certificate, key, a.pem)
+	flags := []string{"--keda-tls-cert", folder + "/tls.crt", "--keda-tls-key", folder + "/tls.key"}
+	if len(clients) > 0 {
+		flags = append(flags, "--keda-client-ca", folder+"/ca.crt", "--keda-client-names", strings.Join(clients, ","))
+	}
+	own, err := start(system, flags...)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.t.Cleanup(own.kill)
+	return own, folder
+}
+
 // files writes the server's certificate, as a mounted secret has it.
 func files(t *testing.T, folder, certificate, key, authority string) {
 	t.Helper()
@@ -98,14 +118,7 @@ func files(t *testing.T, folder, certificate, key, authority string) {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	authority := newAuthority(t, "podswell test")
-	folder := t.TempDir()
-	certificate, key := authority.sign("podswell")
-	files(t, folder, certificate, key, authority.pem)
-	own, err := start("podswell-tls", "--keda-tls-cert", folder+"/tls.crt", "--keda-tls-key", folder+"/tls.key")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(own.kill)
+	own, folder := authority.serve("podswell-tls")
 	here := newWorkload(t, 1, 34)
 	config := func(authParams map[string]string, more ...string) (specs int, code codes.Code) {
 		config := config(here.metadata(more...), own.address)
@@ -161,15 +174,7 @@ func reloaded(t *testing.T, own *process, old *authority, folder string, here wo
 func TestMutualTLS(t *testing.T) {
 	t.Parallel()
 	known := newAuthority(t, "podswell test")
-	folder := t.TempDir()
-	certificate, key := known.sign("podswell")
-	files(t, folder, certificate, key, known.pem)
-	own, err := start("podswell-mtls", "--keda-tls-cert", folder+"/tls.crt", "--keda-tls-key", folder+"/tls.key",
-		"--keda-client-ca", folder+"/ca.crt", "--keda-client-names", "keda-operator")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(own.kill)
+	own, _ := known.serve("podswell-mtls", "keda-operator")
 	here := newWorkload(t, 1, 34)
 	ask := func(certificate, key string) error {
 		config := config(here.metadata(), own.address)
@@ -183,7 +188,7 @@ func TestMutualTLS(t *testing.T) {
 		_, _, err := scaler.GetMetricsAndActivity(short(t), "s0-any")
 		return err
 	}
-	certificate, key = known.sign("keda-operator")
+	certificate, key := known.sign("keda-operator")
 	eventually(t, "a client that is known", func() error { return ask(certificate, key) })
 	for what, err := range map[string]error{
 		"no certificate":    ask("", ""),
