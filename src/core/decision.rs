@@ -349,7 +349,6 @@ pub struct Decision {
     pub gate: Option<Reason>,
     /// Whether the rules for zero would have no replica, but for what max-scale-down-rate still holds:
     /// what is told to who goes from some replicas to none by itself, as KEDA does.
-    #[cfg_attr(feature = "serde", serde(default))]
     pub idle: bool,
     /// All measures in the order of the configuration; empty where there is only one.
     pub measures: Vec<MeasureRecord>,

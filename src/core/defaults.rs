@@ -107,6 +107,15 @@ pub enum DefaultsError {
     },
 }
 
+impl DefaultsError {
+    /// The key whose value is wrong; it need not be in the map.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Read { key, .. } | Self::Range { key, .. } => key,
+        }
+    }
+}
+
 impl ClusterDefaults {
     /// Reads a `config-autoscaler`. Keys that Knative does not read are ignored. As in Knative the first
     /// error is the only one.

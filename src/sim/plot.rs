@@ -8,7 +8,6 @@ use plotters::prelude::*;
 use super::number::seconds;
 use super::report::{Outcome, Report};
 use super::series::{Moment, Series};
-use crate::core::spec::ScalingMetric;
 
 const SIZE: (u32, u32) = (960, 560);
 const BLUE: RGBColor = RGBColor(31, 119, 180);
@@ -62,27 +61,13 @@ struct Curve<'a> {
 fn loads(area: &Panel<'_>, series: &Series, outcome: &Outcome) -> Result<(), String> {
     let (target, metric) = (outcome.target, outcome.metric);
     let curve = |name, colour, values| Curve { name, colour, values, steps: false };
-    let (unit, mut curves) = match metric {
-        ScalingMetric::Concurrency | ScalingMetric::Backlog => (
-            "requests in flight",
-            vec![
-                curve(
-                    "offered",
-                    GREY,
-                    Box::new(|moment: &Moment| Some(moment.offered)) as Values<'_>,
-                ),
-                curve("waiting and in service", BLUE, Box::new(|moment| Some(moment.inside))),
-            ],
-        ),
-        ScalingMetric::Rps | ScalingMetric::Events => (
-            "requests a second",
-            vec![curve(
-                "offered",
-                GREY,
-                Box::new(|moment: &Moment| Some(moment.rate)) as Values<'_>,
-            )],
-        ),
-    };
+    let is_rate = metric.is_rate();
+    let unit = if is_rate { "requests a second" } else { "requests in flight" };
+    let offered = move |moment: &Moment| Some(if is_rate { moment.rate } else { moment.offered });
+    let mut curves = vec![curve("offered", GREY, Box::new(offered) as Values<'_>)];
+    if !is_rate {
+        curves.push(curve("waiting and in service", BLUE, Box::new(|moment| Some(moment.inside))));
+    }
     // Autoscalers without windows have read a value, and no average.
     let averages = series.moments.iter().any(|moment| moment.view.panic.is_some());
     let stable = if averages { "stable average" } else { "metric" };

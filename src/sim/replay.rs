@@ -142,8 +142,10 @@ struct Course {
     span: Option<(Timestamp, Timestamp)>,
     /// Facts that hold until the next of their kind, with their moment.
     known: BTreeMap<Fact, (Timestamp, Event)>,
-    /// Whether the facts that a part begins with are read: they are of any age.
+    /// Whether a part has begun and nothing was decided in it yet: its facts are of any age.
     begins: bool,
+    /// The newest of the facts that stand at the head of a part, in their order, until another line comes.
+    head: Option<Option<Fact>>,
     /// How many of these facts the parts before it do not hold, if there are any.
     unheard: Option<u32>,
 }
@@ -152,6 +154,7 @@ impl Course {
     /// A recording, or the next part of one, begins.
     fn start(&mut self, replay: &mut Replay, first: bool, continued: bool) -> Result<(), String> {
         self.begins = continued;
+        self.head = continued.then_some(None);
         self.unheard = (!first).then_some(0);
         if first && continued {
             replay.complete = false;
@@ -167,11 +170,18 @@ impl Course {
 
     /// Whether a fact is news, and not what a part begins with although the one before it said so already.
     fn is_news(&mut self, at: Timestamp, event: &Event) -> bool {
-        let Some(key) = standing(event) else { return true };
+        let Some(key) = standing(event) else {
+            self.head = None;
+            return true;
+        };
+        // The head has one fact of each kind; what happened next is not in their order, or is another line.
+        let in_head =
+            self.begins && self.head.take().is_some_and(|last| last.as_ref() < Some(&key));
+        self.head = in_head.then(|| Some(key.clone()));
         let fact = (at, event.clone());
         let repeats = self.begins && self.known.get(&key) == Some(&fact);
         self.known.insert(key, fact);
-        if let Some(unheard) = self.unheard.as_mut().filter(|_| self.begins && !repeats) {
+        if let Some(unheard) = self.unheard.as_mut().filter(|_| in_head && !repeats) {
             *unheard += 1;
         }
         !repeats

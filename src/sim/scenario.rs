@@ -49,7 +49,7 @@ pub struct Scenario {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
     /// The load: the sum of its parts.
-    #[serde(deserialize_with = "checked_parts")]
+    #[serde(deserialize_with = "checked")]
     #[schemars(length(min = 1))]
     pub load: Vec<Part>,
     /// What the numbers in `load` count.
@@ -75,7 +75,7 @@ pub struct Scenario {
     #[serde(
         default = "Autoscaler::all",
         skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "checked_policies"
+        deserialize_with = "checked"
     )]
     #[schemars(length(min = 1))]
     pub policies: Vec<Autoscaler>,
@@ -87,32 +87,27 @@ pub struct Scenario {
 /// A value that is checked as a whole while it is read, so that what is wrong is reported with its line.
 struct Checked<T>(T);
 
-impl<'de> Deserialize<'de> for Checked<Part> {
+/// What can be checked as a whole.
+trait Check {
+    /// What is wrong with it: the key, and why.
+    fn check(&self) -> Result<(), String>;
+}
+
+impl<'de, T: Deserialize<'de> + Check> Deserialize<'de> for Checked<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let part = Part::deserialize(deserializer)?;
-        part.check().map_err(D::Error::custom)?;
-        Ok(Self(part))
+        let value = T::deserialize(deserializer)?;
+        value.check().map_err(D::Error::custom)?;
+        Ok(Self(value))
     }
 }
 
-impl<'de> Deserialize<'de> for Checked<Autoscaler> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let policy = Autoscaler::deserialize(deserializer)?;
-        policy.check().map_err(D::Error::custom)?;
-        Ok(Self(policy))
-    }
-}
-
-fn checked_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Part>, D::Error> {
-    let parts = Vec::<Checked<Part>>::deserialize(deserializer)?;
-    Ok(parts.into_iter().map(|Checked(part)| part).collect())
-}
-
-fn checked_policies<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<Autoscaler>, D::Error> {
-    let policies = Vec::<Checked<Autoscaler>>::deserialize(deserializer)?;
-    Ok(policies.into_iter().map(|Checked(policy)| policy).collect())
+fn checked<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de> + Check,
+    D: Deserializer<'de>,
+{
+    let values = Vec::<Checked<T>>::deserialize(deserializer)?;
+    Ok(values.into_iter().map(|Checked(value)| value).collect())
 }
 
 fn one_second() -> Time {

@@ -240,11 +240,10 @@ fn cluster_defaults(
     match ClusterDefaults::parse(data) {
         Ok(defaults) => world.defaults = defaults,
         Err(error) => {
-            let why = error.to_string();
-            let key = data.keys().find(|key| why.contains(&format!(" {key} "))).cloned();
+            let key = if data.contains_key(error.key()) { error.key() } else { "" };
             findings.list.push(Finding {
                 fallback: "the whole map counts for nothing".to_owned(),
-                ..object.finding(&key.unwrap_or_default(), why)
+                ..object.finding(key, error.to_string())
             });
         }
     }

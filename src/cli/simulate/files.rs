@@ -131,13 +131,17 @@ fn store(folder: &Path, files: &[(String, String)]) -> io::Result<()> {
         written.push(paths);
         stored
     });
+    let is_whole = outcome.is_ok();
     let outcome =
         outcome.and_then(|()| written.iter().try_for_each(|(from, to)| fs::rename(from, to)));
     if outcome.is_err() {
-        // What is left of a report that could not be finished.
+        // What is left of a report that could not be finished. One that was there before goes only where
+        // some of its files have been replaced already.
         for (part, whole) in &written {
             let _ = fs::remove_file(part);
-            let _ = fs::remove_file(whole);
+            if is_whole {
+                let _ = fs::remove_file(whole);
+            }
         }
     }
     outcome

@@ -93,15 +93,17 @@ impl ZeroState {
         let pending = (inputs.replicas.min(1), Reason::ScaleToZeroPending);
         let passed = |span| later(self.since, span) <= now;
         match self.phase {
-            Phase::Activating if later(self.since, inputs.config.activation_timeout) < now => {
-                (0, Reason::Idle)
-            }
+            Phase::Activating if self.is_activation_over(now, inputs.config) => (0, Reason::Idle),
             Phase::Activating => (inputs.replicas, Reason::ScaleToZeroPending),
             Phase::Inactive if inputs.nothing_waits && passed(inputs.config.retention) => {
                 (0, Reason::Idle)
             }
             Phase::Active | Phase::Inactive => pending,
         }
+    }
+
+    fn is_activation_over(&self, now: Timestamp, config: &ZeroConfig) -> bool {
+        later(self.since, config.activation_timeout) < now
     }
 
     /// Whether, by the same rules, a target has no use for any of its replicas at `now`, if nothing has been
@@ -115,7 +117,7 @@ impl ZeroState {
         let (floor, _) = Self::floor(inputs.config, inputs.has_wake_path, inputs.sees_waiting);
         let passed = |span| later(self.since, span) <= now;
         let has_served = match self.phase {
-            Phase::Activating => passed(inputs.config.activation_timeout),
+            Phase::Activating => self.is_activation_over(now, inputs.config),
             Phase::Active => passed(inputs.stable_window),
             Phase::Inactive => true,
         };

@@ -171,9 +171,8 @@ pub struct Recorded {
     pub points: Vec<Point>,
 }
 
-impl Part {
-    /// What is wrong with it as a whole: the key, and why.
-    pub(super) fn check(&self) -> Result<(), String> {
+impl super::Check for Part {
+    fn check(&self) -> Result<(), String> {
         let above = |key: &str, span: Span, least: Span| {
             if span < least { Err(format!("{key} must be at least {least}")) } else { Ok(()) }
         };

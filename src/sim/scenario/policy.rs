@@ -76,9 +76,8 @@ impl Autoscaler {
     }
 }
 
-impl Autoscaler {
-    /// What is wrong with its options.
-    pub(super) fn check(&self) -> Result<(), String> {
+impl super::Check for Autoscaler {
+    fn check(&self) -> Result<(), String> {
         let second = Span::seconds(1);
         let spans = match self {
             Self::Hpa(options) => vec![("sync", options.sync)],

@@ -161,9 +161,8 @@ impl Scenario {
             return Err((key.clone(), format!("is no key of config-autoscaler{meant}")));
         }
         ClusterDefaults::parse(&self.config).map_err(|why| {
-            let why = why.to_string();
-            let key = self.config.keys().find(|key| why.contains(key.as_str()));
-            (key.map_or("config", String::as_str).to_owned(), why)
+            let key = if self.config.contains_key(why.key()) { why.key() } else { "config" };
+            (key.to_owned(), why.to_string())
         })?;
         for key in self.target.annotations.keys() {
             if let Some(meant) = KEYS.iter().find(|k| k.is_annotation() && k.name == key) {

@@ -100,17 +100,11 @@ fn turns_of_the_replicas() {
 fn a_line_in_front_of_one_pod() {
     // Every half second a request, from 0.5 s to 10 s, each of which takes a second: the k-th one waits
     // for (k - 1) / 2 seconds.
-    comes_out(
-        "duration: 30s\ndetail: requests\narrivals: regular\nunit: rps\nservice: 1s\n\
+    let text = "duration: 30s\ndetail: requests\narrivals: regular\nunit: rps\nservice: 1s\n\
          load: [ { constant: { level: 2, until: 10s } } ]\ncluster: { capacity: 1 }\n\
-         policies: [ { fixed: { pods: 1 } } ]\n",
-        &[("requests", 20.0), ("delayed", 19.0), ("lost", 0.0), ("pod_seconds", 30.0)],
-    );
-    let scenario = scenario(
-        "duration: 30s\ndetail: requests\narrivals: regular\nunit: rps\nservice: 1s\n\
-         load: [ { constant: { level: 2, until: 10s } } ]\ncluster: { capacity: 1 }\n\
-         policies: [ { fixed: { pods: 1 } } ]\n",
-    );
+         policies: [ { fixed: { pods: 1 } } ]\n";
+    comes_out(text, &[("requests", 20.0), ("delayed", 19.0), ("lost", 0.0), ("pod_seconds", 30.0)]);
+    let scenario = scenario(text);
     let found = figures(&scenario, "fixed", 1);
     // Three digits of the histogram.
     for (is, should) in [(found.p50_s, 5.5), (found.p99_s, 10.5)] {
