@@ -144,8 +144,10 @@ struct Course {
     known: BTreeMap<Fact, (Timestamp, Event)>,
     /// Whether a part has begun and nothing was decided in it yet: its facts are of any age.
     begins: bool,
-    /// The newest of the facts that stand at the head of a part, in their order, until another line comes.
-    head: Option<Option<Fact>>,
+    /// Whether only facts that a part begins with have been read of it, one of each kind in their order.
+    in_head: bool,
+    /// The newest of them.
+    newest: Option<Fact>,
     /// How many of these facts the parts before it do not hold, if there are any.
     unheard: Option<u32>,
 }
@@ -154,7 +156,7 @@ impl Course {
     /// A recording, or the next part of one, begins.
     fn start(&mut self, replay: &mut Replay, first: bool, continued: bool) -> Result<(), String> {
         self.begins = continued;
-        self.head = continued.then_some(None);
+        (self.in_head, self.newest) = (continued, None);
         self.unheard = (!first).then_some(0);
         if first && continued {
             replay.complete = false;
@@ -171,17 +173,15 @@ impl Course {
     /// Whether a fact is news, and not what a part begins with although the one before it said so already.
     fn is_news(&mut self, at: Timestamp, event: &Event) -> bool {
         let Some(key) = standing(event) else {
-            self.head = None;
+            self.in_head = false;
             return true;
         };
-        // The head has one fact of each kind; what happened next is not in their order, or is another line.
-        let in_head =
-            self.begins && self.head.take().is_some_and(|last| last.as_ref() < Some(&key));
-        self.head = in_head.then(|| Some(key.clone()));
+        self.in_head &= self.begins && self.newest.as_ref() < Some(&key);
+        self.newest = Some(key.clone());
         let fact = (at, event.clone());
         let repeats = self.begins && self.known.get(&key) == Some(&fact);
         self.known.insert(key, fact);
-        if let Some(unheard) = self.unheard.as_mut().filter(|_| in_head && !repeats) {
+        if let Some(unheard) = self.unheard.as_mut().filter(|_| self.in_head && !repeats) {
             *unheard += 1;
         }
         !repeats

@@ -249,6 +249,7 @@ async fn recorded_in_parts(bytes: u64) -> Vec<String> {
 async fn the_parts_of_a_rotated_recording_replay_as_one() {
     use std::collections::BTreeMap;
 
+    use crate::core::recording::Line;
     use crate::sim::replay::replay;
 
     let parts = recorded_in_parts(12_000).await;
@@ -262,6 +263,21 @@ async fn the_parts_of_a_rotated_recording_replay_as_one() {
     let alone = replay(&parts[1], &none).unwrap();
     assert!(!alone.complete && alone.remarks[0].contains("in the middle"), "{:?}", alone.remarks);
     assert!(alone.span_s < whole.span_s, "{} {}", alone.span_s, whole.span_s);
+    // Much may happen between the head of a part and the first decision in it.
+    let ready = |ready| PodCounts { ready, ..PodCounts::default() };
+    let mut lines: Vec<&str> = parts[1].split_inclusive('\n').collect();
+    let head = lines.iter().rposition(|line| line.contains("PodsObserved")).unwrap();
+    let next = Line::parse(lines[head + 1].trim_end()).unwrap();
+    let (Line::Event { at, .. } | Line::Due { at } | Line::Decided { at, .. }) = next else {
+        panic!("{next:?}")
+    };
+    let more = [2, 3, 4].map(|count| {
+        let event = Event::PodsObserved { target: target(), pods: ready(count) };
+        Line::Event { at, event }.to_text().unwrap()
+    });
+    lines.splice(head + 1..=head, more.iter().map(String::as_str));
+    let busy = replay(&[parts[0].as_str(), &lines.concat()].concat(), &none).unwrap();
+    assert!(busy.remarks.is_empty(), "{:?}", busy.remarks);
     // In another order, with a part left out, twice the same.
     let wrong = [parts[1].as_str(), &parts[0]].concat();
     assert!(replay(&wrong, &none).unwrap_err().why.contains("another recording begins"));
