@@ -230,7 +230,7 @@ impl Poller {
                     self.longest = LONGEST_RANGE;
                     self.shortened_at = None;
                 }
-                if plan.is_long {
+                if plan.is_long && self.is_raw() {
                     self.fills.succeed(instant());
                     self.failed_fills = 0;
                 }
@@ -366,6 +366,7 @@ impl Poller {
         match answer.unwrap_or(Err(SourceFault::Timeout)) {
             Ok((values, stamps)) => {
                 self.fills = before;
+                self.fills.succeed(instant());
                 Some(past::stamped(values, &stamps))
             }
             Err(fault) => {
@@ -394,9 +395,9 @@ impl Poller {
         self.open_entries(members, &answer, plan, wall);
         let found = self.distribute(members, answer.series, wall);
         let (mut samples, mut blamed) = (Vec::new(), Vec::new());
-        for (member, mut found) in members.list.iter().zip(found) {
-            blamed.push((member, std::mem::take(&mut found.blamed)));
+        for (member, found) in members.list.iter().zip(found) {
             self.conclude(member, &found, answer.alive, wall, &mut samples);
+            blamed.push((member, found.blamed));
         }
         {
             let now = self.around.clock.now();
@@ -419,11 +420,11 @@ impl Poller {
         let stamps = answer.series.iter().filter_map(|series| series.points.last());
         let now = stamps.map(|point| point.at).filter(|at| is_time(*at, wall)).max();
         let now = now.map_or(wall, |now| now.max(wall));
-        let since = if self.is_raw() { before(now, plan.range) } else { now };
-        let from = if self.is_raw() {
-            since.checked_add(self.definition.stale_after).unwrap_or(since)
+        let (since, from) = if self.is_raw() {
+            let since = before(now, plan.range);
+            (since, since.checked_add(self.definition.stale_after).unwrap_or(since))
         } else {
-            answer.past_since.unwrap_or(Timestamp::MIN)
+            (now, answer.past_since.unwrap_or(Timestamp::MIN))
         };
         for member in &members.list {
             self.entries.entry(member.target.clone()).or_insert_with(|| Entry {
@@ -496,6 +497,7 @@ impl Poller {
         samples: &mut Vec<Sample>,
     ) {
         let definition = &self.definition;
+        let is_raw = self.is_raw();
         let Some(entry) = self.entries.get_mut(&member.target) else { return };
         let absent = if matches!(definition.matching.by, MatchBy::Pod(_)) {
             let names: BTreeSet<&str> = member.pods.iter().map(|pod| &*pod.name).collect();
@@ -508,7 +510,6 @@ impl Poller {
         let mut readings = entry.book.readings(entry.from, definition.stale_after, &absent);
         let newest = entry.book.newest();
         let is_fresh = newest.is_some_and(|at| age_of(at, wall) <= definition.stale_after);
-        let is_raw = matches!(definition.query, Query::Selector(_));
         let is_absent = if is_raw { !is_fresh } else { !found.present };
         if is_absent && let Some(at) = alive {
             let due = definition.spacing().mul_f64(0.9);

@@ -51,18 +51,24 @@ pub(super) fn numbers(series: &[Series]) -> Vec<Point> {
 /// Puts the numbers of the second expression, Unix times in seconds, in the place of the times of
 /// evaluation. Values without such a number are left out.
 pub(super) fn stamped(values: Vec<Series>, stamps: &[Series]) -> Vec<Series> {
-    let stamps: BTreeMap<&str, BTreeMap<Timestamp, f64>> = stamps
-        .iter()
-        .map(|one| (&*one.key, one.points.iter().map(|point| (point.at, point.value)).collect()))
-        .collect();
+    let stamps: BTreeMap<&str, &[Point]> =
+        stamps.iter().map(|one| (&*one.key, &*one.points)).collect();
     let stamp = |mut one: Series| {
-        let stamps = stamps.get(&*one.key)?;
+        let stamps = *stamps.get(&*one.key)?;
         // One value and one stamp belong together, however the server spells the time of evaluation.
-        let only = stamps.values().next().filter(|_| stamps.len() == 1 && one.points.len() == 1);
+        let only = match (stamps, &*one.points) {
+            ([only], [_]) => Some(only),
+            _ => None,
+        };
+        // A server answers in the order of time.
+        let of_moment = |moment| {
+            let at = stamps.binary_search_by_key(&moment, |stamp| stamp.at).ok()?;
+            stamps.get(at)
+        };
         one.points.retain_mut(|point| {
-            let Some(stamp) = only.or_else(|| stamps.get(&point.at)) else { return false };
+            let Some(stamp) = only.or_else(|| of_moment(point.at)) else { return false };
             // What is not a time makes the sample invalid, not absent.
-            point.at = stamp_of(*stamp).unwrap_or(Timestamp::MAX);
+            point.at = stamp_of(stamp.value).unwrap_or(Timestamp::MAX);
             true
         });
         (!one.points.is_empty()).then_some(one)
@@ -91,6 +97,11 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn series(key: &str, points: &[(i64, f64)]) -> Series {
+        let points = points.iter().map(|(s, value)| Point { at: at(*s), value: *value });
+        Series { key: key.into(), labels: Vec::new(), points: points.collect() }
+    }
+
     #[test]
     fn moments_lie_a_step_apart_and_end_at_the_present() {
         let seconds = Duration::from_secs;
@@ -110,13 +121,8 @@ mod tests {
 
     #[test]
     fn a_moment_has_one_number_or_none() {
-        let series = |points: &[(i64, f64)]| Series {
-            key: "".into(),
-            labels: Vec::new(),
-            points: points.iter().map(|(s, value)| Point { at: at(*s), value: *value }).collect(),
-        };
-        let one = series(&[(1, 1.0), (2, 2.0), (3, f64::NAN), (4, -1.0), (6, 6.0), (7, 7.0)]);
-        let other = series(&[(2, 0.0), (5, 5.0), (7, f64::INFINITY)]);
+        let one = series("", &[(1, 1.0), (2, 2.0), (3, f64::NAN), (4, -1.0), (6, 6.0), (7, 7.0)]);
+        let other = series("", &[(2, 0.0), (5, 5.0), (7, f64::INFINITY)]);
         let found: Vec<_> = numbers(&[one, other])
             .iter()
             .map(|point| (point.at.as_second(), point.value))
@@ -127,11 +133,6 @@ mod tests {
 
     #[test]
     fn samples_have_their_own_times() {
-        let series = |key: &str, points: &[(i64, f64)]| Series {
-            key: key.into(),
-            labels: Vec::new(),
-            points: points.iter().map(|(s, value)| Point { at: at(*s), value: *value }).collect(),
-        };
         let values = vec![
             series("a", &[(10, 1.0), (20, 1.0), (30, 2.0), (40, 3.0)]),
             series("no stamp", &[(10, 1.0)]),
