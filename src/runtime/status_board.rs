@@ -53,6 +53,11 @@ impl StatusBoard {
         followers.entry(target.clone()).or_insert_with(now).subscribe()
     }
 
+    /// Forgets whom nobody follows any more: of a target that is gone nothing is shown that would find out.
+    pub fn forget_unfollowed(&self) {
+        self.followers.write().retain(|_, follower| follower.receiver_count() > 0);
+    }
+
     /// Tells the followers of a target; without any left nobody is told from now on.
     fn show(&self, target: &TargetId, status: Followed) {
         let followers = self.followers.read();
@@ -149,6 +154,18 @@ mod tests {
         let observation = Observation { signal, ..Observation::default() };
         let idle = bounded == 0;
         status(Some(Decision { observation, bounded, reason, idle, ..Decision::default() }))
+    }
+
+    #[test]
+    fn nobody_follows_for_ever_what_is_gone() {
+        let (board, target) = (StatusBoard::default(), TargetId::deployment("shop", "checkout"));
+        let follower = board.follow(&target);
+        board.remove(&target);
+        board.forget_unfollowed();
+        assert_eq!(board.followers.read().len(), 1);
+        drop(follower);
+        board.forget_unfollowed();
+        assert!(board.followers.read().is_empty());
     }
 
     #[test]

@@ -136,14 +136,13 @@ impl Desk {
         let enrolled = self.context.desk.enrol(&object.namespace, &object.name, metadata).await;
         let target = enrolled.map_err(|why| refusal(&why))?;
         // The engine shows a new target at once, decided or not.
-        let mut shown = self.context.board.follow(&target);
-        let appears = shown.wait_for(Option::is_some);
+        let mut newest = self.context.board.follow(&target);
+        let appears = newest.wait_for(Option::is_some);
         if tokio::time::timeout(LIMIT, appears).await.is_err() {
             return Err(refusal(&TriggerRefusal::Busy));
         }
         let last_ms = AtomicI64::new(self.context.clock.now().as_millisecond());
         let object = Arc::new(object.clone());
-        let newest = self.context.board.follow(&target);
         let asked = Arc::new(Asked { object: object.clone(), target, value, newest, last_ms });
         let mut all = self.asked.write();
         if all.len() < MOST || all.contains_key(&object) {
@@ -213,6 +212,7 @@ impl Desk {
         for target in idle {
             self.context.desk.release(target);
         }
+        self.context.board.forget_unfollowed();
     }
 }
 
