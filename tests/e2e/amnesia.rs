@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::controlplane::{ControlPlane, Options};
+use crate::support::controlplane::{self, ControlPlane, Options};
 use crate::support::deployment::NewDeployment;
 use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
 use crate::support::wait::until;
+use crate::tenants::definition;
 
 /// How long a state may take to come: generous, the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -50,19 +51,11 @@ const SOURCES: [Source; 3] = [
 ];
 
 fn config_maps(url: &str) -> String {
-    let head =
-        format!("server: {{ url: \"{url}\" }}\nkind: concurrency\nform: gauge\ninterval: 1s\n");
-    let sources =
-        SOURCES.map(|(name, rest, _)| (name.to_owned(), format!("{head}{rest}\n").into()));
-    let map = |name: &str, data: Value| {
-        let metadata = json!({ "name": name, "namespace": SYSTEM });
-        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data })
-    };
-    let items = [
-        map("podswell-sources", Value::Object(sources.into_iter().collect())),
-        map("podswell", json!({ "query-namespaces": "shop" })),
-    ];
-    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
+    let sources = SOURCES.map(|(name, rest, _)| (name.to_owned(), definition(url, rest)));
+    controlplane::config_maps([
+        ("podswell-sources", Value::Object(sources.into_iter().collect())),
+        ("podswell", json!({ "query-namespaces": "shop" })),
+    ])
 }
 
 /// How much of a workload's window is covered, and with how much load.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::controlplane::{ControlPlane, Options};
+use crate::support::controlplane::{self, ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
 use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::node::{Node, NodeOptions};
@@ -86,7 +86,8 @@ const ATTEMPTS: [Attempt; 6] = [
     },
 ];
 
-fn definition(url: &str, rest: &str) -> Value {
+/// A source of requests in flight that is asked each second.
+pub(crate) fn definition(url: &str, rest: &str) -> Value {
     let url = format!("server: {{ url: \"{url}\" }}");
     format!("{url}\nkind: concurrency\nform: gauge\ninterval: 1s\n{rest}\n").into()
 }
@@ -104,15 +105,10 @@ fn config_maps(url: &str) -> String {
             &format!("{series}\nmatch: {{ selectable: [namespace, deployment] }}"),
         ),
     });
-    let map = |name: &str, data: Value| {
-        let metadata = json!({ "name": name, "namespace": SYSTEM });
-        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data })
-    };
-    let items = [
-        map("podswell-sources", sources),
-        map("podswell", json!({ "query-namespaces": "alpha, gamma" })),
-    ];
-    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
+    controlplane::config_maps([
+        ("podswell-sources", sources),
+        ("podswell", json!({ "query-namespaces": "alpha, gamma" })),
+    ])
 }
 
 fn deployment(namespace: &str, name: &str, replicas: i32) -> NewDeployment {

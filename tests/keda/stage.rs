@@ -8,11 +8,11 @@ use serde_json::json;
 
 use crate::gateway::Gateway;
 use crate::guide::{self, Block, Reader};
-use crate::installed::{self, SYSTEM};
+use crate::installed;
 use crate::names::Names;
 use crate::operator::Keda;
 use crate::service::Service;
-use crate::support::controlplane::{ControlPlane, Options};
+use crate::support::controlplane::{self, ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
@@ -266,15 +266,6 @@ pub(crate) fn config_maps(prometheus: &Prometheus) -> String {
         "queue-published": source("events", "queue_published_total", "counter"),
         "queue-waiting": source("backlog", "queue_waiting", "gauge"),
     });
-    let map = |name: &str, data: serde_json::Value| {
-        json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": { "name": name, "namespace": SYSTEM },
-            "data": data,
-        })
-    };
     let grace = json!({ "scale-to-zero-grace-period": "6s" });
-    let items = [map("podswell-sources", sources), map("config-autoscaler", grace)];
-    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
+    controlplane::config_maps([("podswell-sources", sources), ("config-autoscaler", grace)])
 }

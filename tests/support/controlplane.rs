@@ -8,6 +8,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -304,4 +305,13 @@ fn run(mut command: Command, input: &str) -> Output {
         let _ = stdin.write_all(input.as_bytes());
     }
     child.wait_with_output().expect("wait for kubectl")
+}
+
+/// podswell's ConfigMaps with this data, as one manifest.
+pub(crate) fn config_maps<const N: usize>(maps: [(&str, Value); N]) -> String {
+    let items = maps.map(|(name, data)| {
+        let metadata = json!({ "name": name, "namespace": "podswell-system" });
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data })
+    });
+    json!({ "apiVersion": "v1", "kind": "List", "items": items.as_slice() }).to_string()
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use crate::support::controlplane::{ControlPlane, Options};
+use crate::support::controlplane::{self, ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
@@ -268,27 +268,14 @@ fn config_maps(url: &str) -> String {
             .replace("interval: 15s", "interval: 1s");
         sources.insert(name.to_owned(), here.into());
     }
-    let config_map = |name: &str, data: serde_json::Value| {
-        serde_json::json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": { "name": name, "namespace": "podswell-system" },
-            "data": data,
-        })
-    };
     let defaults = serde_json::json!({
         "allow-zero-initial-scale": "true",
         "scale-to-zero-grace-period": "6s",
     });
-    serde_json::json!({
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": [
-            config_map("podswell-sources", sources.into()),
-            config_map("config-autoscaler", defaults),
-        ],
-    })
-    .to_string()
+    controlplane::config_maps([
+        ("podswell-sources", sources.into()),
+        ("config-autoscaler", defaults),
+    ])
 }
 
 #[expect(clippy::print_stdout, reason = "the progress of a long test")]
