@@ -22,7 +22,7 @@ use super::kinds::{DEPLOYMENTS, KINDS, Kind, NAMESPACES};
 use super::patch::Form;
 use super::refusal::{Refusal, deleted};
 use super::selector::Selector;
-use super::store::{Key, Store, StoreError, at, field, merge, whole_seconds};
+use super::store::{Key, Store, StoreError, at, field, merge, own_replicas, whole_seconds};
 use super::watching::watch_objects;
 use super::{openapi, strict, table, valid};
 use crate::runtime::clock::Clock;
@@ -426,6 +426,7 @@ fn patch(api: &Api, place: &Place, name: &str, call: &Call) -> Result<Response, 
     let version = version_of(&patch);
     let whole = place.subresource.is_some();
     let mut wrong = None;
+    let time = whole_seconds(api.clock.wall());
     let stored = api.store.update(&key, version.as_deref(), |stored| {
         let (before, status) = (stored.clone(), stored.get("status").cloned());
         let done = form.apply(stored, &patch).map_err(invalid);
@@ -434,8 +435,16 @@ fn patch(api: &Api, place: &Place, name: &str, call: &Call) -> Result<Response, 
         wrong = checked.and_then(|()| valid::admit(place.kind, name, stored)).err();
         if wrong.is_some() {
             *stored = before;
-        } else if !whole {
+            return;
+        }
+        if !whole {
             keep_status(stored, status);
+        }
+        let replicas = |object| at(object, "/spec/replicas").as_i64();
+        if *place.kind == DEPLOYMENTS && replicas(stored) != replicas(&before) {
+            let manager = call.parameters.field_manager.as_deref().unwrap_or("unknown");
+            let operation = if form == Form::Apply { "Apply" } else { "Update" };
+            own_replicas(stored, (manager, operation), None, &time);
         }
     });
     match wrong {
@@ -463,12 +472,7 @@ fn scale(api: &Api, place: &Place, key: &Key, call: &Call) -> Result<Response, R
                     return;
                 }
                 field(object, "spec").insert("replicas".into(), json!(wanted.1));
-                let owned = json!([{
-                    "manager": manager, "operation": "Update", "apiVersion": "apps/v1",
-                    "subresource": "scale", "time": time, "fieldsType": "FieldsV1",
-                    "fieldsV1": { "f:spec": { "f:replicas": {} } },
-                }]);
-                field(object, "metadata").insert("managedFields".into(), owned);
+                own_replicas(object, (manager, "Update"), Some("scale"), &time);
             });
             stored.map_err(failed)?
         }

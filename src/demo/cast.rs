@@ -9,8 +9,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg32;
 
 use super::scenario::Played;
+use crate::core::annotations::lookup;
 use crate::core::duration::GoDuration;
 use crate::core::keys;
+use crate::core::number::parse_i32;
 
 /// How the load of a workload is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,6 +285,16 @@ fn sped(mut annotations: BTreeMap<String, String>, speed: u8) -> BTreeMap<String
     annotations
 }
 
+/// The ceiling of a workload that names none.
+const USUAL_MAX: i32 = 100;
+
+/// The fewest and the most pods that a workload's annotations allow.
+pub(super) fn bounds(annotations: &BTreeMap<String, String>) -> (i32, i32) {
+    let number = |key| lookup(annotations, key).and_then(|found| parse_i32(found.value).ok());
+    let most = number(&keys::MAX_SCALE).filter(|most| *most > 0).unwrap_or(USUAL_MAX);
+    (number(&keys::MIN_SCALE).unwrap_or(0).min(most), most)
+}
+
 impl Actor {
     fn of_scenario(played: &Played, speed: u8) -> Self {
         Self {
@@ -324,6 +336,23 @@ impl Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_those_of_the_controller() {
+        for (annotations, expected) in [
+            (&[][..], (0, 100)),
+            (&[("min-scale", "2"), ("max-scale", "9")], (2, 9)),
+            (&[("minScale", "2"), ("maxScale", "190")], (2, 190)),
+            (&[("max-scale", "0")], (0, 100)),
+            (&[("min-scale", "9"), ("max-scale", "5")], (5, 5)),
+            (&[("max-scale", "nan")], (0, 100)),
+        ] {
+            let annotations = annotations.iter().map(|(key, value)| {
+                (format!("autoscaling.knative.dev/{key}"), (*value).to_owned())
+            });
+            assert_eq!(bounds(&annotations.collect()), expected);
+        }
+    }
 
     #[test]
     fn the_same_seed_plays_the_same_load() {

@@ -6,14 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::cast::{Actor, Seen};
+use super::cast::{Actor, Seen, bounds};
 use super::score::{Book, is_compared};
-use crate::core::keys;
+use crate::sim::number;
 use crate::sim::scenario::{Autoscaler, HpaOptions};
 use crate::sim::simulation;
-
-/// The ceiling of a workload that names none.
-const USUAL_MAX: f64 = 100.0;
 
 /// What is needed for the lines of one workload, copied so that nobody waits while they are computed.
 pub(super) struct Ghosts {
@@ -25,15 +22,21 @@ pub(super) struct Ghosts {
 }
 
 /// Replicas from a moment on, in seconds after the books began.
-type Line = Vec<(f64, f64)>;
+type Line = Vec<(f64, i32)>;
+
+/// The lines of a workload; those of one that nobody knows are none.
+pub(super) fn show(ghosts: Option<&Ghosts>) -> Value {
+    let lines = ghosts.map(Ghosts::lines).unwrap_or_default();
+    json!({ "apiVersion": "podswell.dev/v1", "kind": "DemoGhosts", "ghosts": lines })
+}
 
 impl Ghosts {
     pub(super) fn new(actor: Actor, book: Book, (seed, began): (u64, Timestamp)) -> Self {
         Self { actor, book, seed, began }
     }
 
-    /// Computes and shows the lines that say something of this workload.
-    pub(super) fn show(&self) -> Value {
+    /// Computes the lines that say something of this workload.
+    fn lines(&self) -> Vec<Value> {
         let mut ghosts = Vec::new();
         if is_compared(&self.actor) && !self.book.levels.is_empty() {
             let about = "an HPA on the same load: 15 s sync, 10 % tolerance, 300 s stabilization";
@@ -43,14 +46,14 @@ impl Ghosts {
             let about = "a scaler that takes silence for idleness";
             ghosts.push(self.ghost("silence is zero", about, &self.naive()));
         }
-        json!({ "apiVersion": "podswell.dev/v1", "kind": "DemoGhosts", "ghosts": ghosts })
+        ghosts
     }
 
     fn ghost(&self, who: &str, about: &str, line: &Line) -> Value {
         let mut before = None;
         let last = line.len().saturating_sub(1);
         let points = line.iter().enumerate().filter_map(|(at, (second, replicas))| {
-            let is_new = before.replace(replicas.to_bits()) != Some(replicas.to_bits());
+            let is_new = before.replace(*replicas) != Some(*replicas);
             (is_new || at == last)
                 .then(|| json!({ "at": self.time(*second), "replicas": replicas }))
         });
@@ -70,18 +73,12 @@ impl Ghosts {
         let outcomes = outcomes.unwrap_or_default();
         let series = outcomes.first().and_then(|outcome| outcome.series.as_ref());
         let moments = series.into_iter().flat_map(|series| &series.moments);
-        moments
-            .map(|moment| {
-                let second = Duration::from_micros(moment.at).as_secs_f64();
-                (second, f64::from(moment.replicas))
-            })
-            .collect()
+        moments.map(|moment| (number::seconds(moment.at), moment.replicas)).collect()
     }
 
     fn naive(&self) -> Line {
-        let most = self.actor.annotations.get(&keys::MAX_SCALE.annotation());
-        let most = most.and_then(|text| text.parse().ok()).unwrap_or(USUAL_MAX);
-        let wanted = |heard: f64| (heard / self.actor.per_pod - 1e-6).ceil().clamp(1.0, most);
+        let (_, most) = bounds(&self.actor.annotations);
+        let wanted = |heard: f64| number::pods(heard / self.actor.per_pod).clamp(1, most);
         let levels = (0_u32..).zip(&self.book.levels);
         levels
             .map(|(second, level)| {
@@ -112,7 +109,8 @@ mod tests {
             books.span(&format!("{}/{name}", actor.namespace), entry);
         }
         let Some(book) = books.of(actor) else { return Vec::new() };
-        let shown = Ghosts::new(actor.clone(), book, (1, Timestamp::UNIX_EPOCH)).show();
+        let ghosts = Ghosts::new(actor.clone(), book, (1, Timestamp::UNIX_EPOCH));
+        let shown = show(Some(&ghosts));
         let ghosts = shown["ghosts"].as_array().unwrap().iter();
         ghosts
             .map(|ghost| {

@@ -424,14 +424,10 @@ async fn ghosts(
 ) -> Response {
     let actor = backstage.cast.iter().find(|actor| actor.is(&namespace, &name));
     let book = actor.and_then(|actor| backstage.books.lock().of(actor));
-    let (Some(actor), Some(book)) = (actor, book) else {
-        return Json(
-            json!({ "apiVersion": "podswell.dev/v1", "kind": "DemoGhosts", "ghosts": [] }),
-        )
-        .into_response();
-    };
-    let ghosts = Ghosts::new(actor.clone(), book, (backstage.seed, backstage.began));
-    computed(move || ghosts.show()).await
+    let ghosts = actor
+        .zip(book)
+        .map(|(actor, book)| Ghosts::new(actor.clone(), book, (backstage.seed, backstage.began)));
+    computed(move || ghosts::show(ghosts.as_ref())).await
 }
 
 /// For how long a fault is ordered.

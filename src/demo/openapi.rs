@@ -32,11 +32,7 @@ async fn index() -> Response {
 
 /// `api/v1`, `apis/apps/v1`.
 fn root(kind: &Kind) -> String {
-    if kind.group.is_empty() {
-        format!("api/{}", kind.version)
-    } else {
-        format!("apis/{}/{}", kind.group, kind.version)
-    }
+    format!("{}/{}", if kind.group.is_empty() { "api" } else { "apis" }, kind.api_version())
 }
 
 /// What can be patched below `wanted`, as `apis/apps/v1`.

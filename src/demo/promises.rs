@@ -4,17 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
+use super::cast::bounds;
 use super::store::at;
-use crate::core::keys;
 use crate::k8s::FIELD_MANAGER;
 
 /// What was decided before a fault may still be written within this time.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// The ceiling of a workload that names none.
-const USUAL_MAX: i64 = 100;
 
 /// Each promise: its name, its words, and where it is proved if it cannot be seen here.
 const PROMISES: [(&str, &str, &str); 10] = [
@@ -77,7 +75,9 @@ impl Promises {
         if now.has_hpa || now.rival_leads.is_some_and(|since| since > GRACE) {
             self.tally("P3", !wrote, told);
         }
-        let (least, most) = bounds(deployment);
+        let annotations = at(deployment, "/metadata/annotations");
+        let (least, most) = bounds(&BTreeMap::deserialize(annotations).unwrap_or_default());
+        let (least, most) = (i64::from(least), i64::from(most));
         if now.impostor {
             self.tally("P6", !wrote || to <= (now.most_needed + 1).max(least), told);
         }
@@ -121,19 +121,10 @@ fn is_by_podswell(deployment: &Value) -> bool {
     owners.any(|owner| owner["manager"] == FIELD_MANAGER && owner["subresource"] == "scale")
 }
 
-/// The workload's floor and ceiling.
-fn bounds(deployment: &Value) -> (i64, i64) {
-    let annotations = at(deployment, "/metadata/annotations");
-    let number = |key: &keys::Key| {
-        annotations.get(key.annotation()).and_then(Value::as_str).and_then(|text| text.parse().ok())
-    };
-    let most = number(&keys::MAX_SCALE).filter(|most| *most > 0).unwrap_or(USUAL_MAX);
-    (number(&keys::MIN_SCALE).unwrap_or(0), most)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::keys;
 
     fn written(replicas: i64, manager: &str) -> Value {
         json!({

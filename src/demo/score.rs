@@ -11,6 +11,7 @@ use super::cast::Actor;
 use super::town::{Pods, full_name};
 use crate::core::duration::GoDuration;
 use crate::core::keys;
+use crate::sim::number;
 use crate::sim::scenario::{
     Amount, Arrivals, Autoscaler, Cluster, Detail, EngineOptions, HpaOptions, Part, Point,
     Recorded, Scenario, Source, Span, Target, Time, Unit,
@@ -145,7 +146,7 @@ impl Book {
             level.count += 1;
             level.silent |= silent;
         }
-        let needed = (load / per_pod - 1e-6).ceil().max(0.0);
+        let needed = f64::from(number::pods(load / per_pod));
         self.pod_s += real(pods.placed) * span_s;
         self.unmet_s += (needed - real(pods.ready)).max(0.0) * span_s;
         self.most = self.most.max(pods.placed);

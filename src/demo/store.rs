@@ -252,6 +252,24 @@ pub(super) fn field<'a>(object: &'a mut Value, name: &str) -> &'a mut Map<String
     as_object(as_object(object).entry(name).or_insert(Value::Null))
 }
 
+/// Writes down who set `spec.replicas` last: a manager with its operation, through which subresource, and
+/// when.
+pub(super) fn own_replicas(
+    object: &mut Value,
+    (manager, operation): (&str, &str),
+    subresource: Option<&str>,
+    time: &str,
+) {
+    let mut owner = json!({
+        "manager": manager, "operation": operation, "apiVersion": "apps/v1", "time": time,
+        "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": { "f:replicas": {} } },
+    });
+    if let Some(subresource) = subresource {
+        as_object(&mut owner).insert("subresource".into(), json!(subresource));
+    }
+    field(object, "metadata").insert("managedFields".into(), json!([owner]));
+}
+
 /// The object that `value` is, or is made.
 pub(super) fn as_object(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {

@@ -20,8 +20,9 @@ use super::faults::Faults;
 use super::kinds::{DEPLOYMENTS, KINDS, Kind, LEASES, PODS, REPLICA_SETS};
 use super::promises::{Promises, Situation};
 use super::score::{Books, Entry};
-use super::store::{Key, Store, at, field, merge, whole_seconds};
+use super::store::{Key, Store, at, field, merge, own_replicas, whole_seconds};
 use crate::runtime::clock::Clock;
+use crate::sim::number;
 
 /// How often the town moves on.
 const STEP: Duration = Duration::from_millis(200);
@@ -33,8 +34,10 @@ const POD_START: Duration = Duration::from_secs(2);
 const MOST_PODS: usize = 200;
 /// The port of every pod's page.
 const POD_PORT: u16 = 9090;
-/// The workload whose labels the impostor has, and what it claims to carry.
-const MIMICKED: &str = "checkout";
+/// The workload that bursts, that is taken back, and whose labels the impostor has.
+const SHOP: &str = "shop";
+const CHECKOUT: &str = "checkout";
+/// What the impostor claims to carry.
 const CLAIM: f64 = 1e6;
 /// Who takes the lease when that fault is on.
 const RIVAL: &str = "another-podswell";
@@ -184,13 +187,9 @@ impl Town {
         self.reverted = now;
         let time = whole_seconds(self.clock.wall());
         // Somebody may have deleted it: then there is nothing to revert.
-        let _ = self.store.update(&Key::new(kind(&DEPLOYMENTS), "shop", "checkout"), None, |object| {
+        let _ = self.store.update(&Key::new(kind(&DEPLOYMENTS), SHOP, CHECKOUT), None, |object| {
             field(object, "spec").insert("replicas".into(), json!(1));
-            let owned = json!([{
-                "manager": "argocd-controller", "operation": "Apply", "apiVersion": "apps/v1",
-                "time": time, "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": { "f:replicas": {} } },
-            }]);
-            field(object, "metadata").insert("managedFields".into(), owned);
+            own_replicas(object, ("argocd-controller", "Apply"), None, &time);
         });
     }
 
@@ -220,6 +219,11 @@ impl Town {
 
     fn actor(&self, of: &Key) -> Option<&Actor> {
         self.cast.iter().find(|actor| actor.is(&of.namespace, &of.name))
+    }
+
+    /// How long a pod of the Deployment takes to start.
+    fn start_time(&self, of: &Key) -> Duration {
+        self.actor(of).map_or(POD_START, |actor| actor.pod_start)
     }
 
     async fn look_after(&mut self, now: Timestamp, deployment: &Value) {
@@ -264,7 +268,7 @@ impl Town {
             silent: self.silence(actor),
             rival_leads: self.faults.has_been_on("leader-lost"),
             has_hpa: actor.has_hpa,
-            impostor: actor.name == MIMICKED && self.faults.is_on("impostor"),
+            impostor: actor.is(SHOP, CHECKOUT) && self.faults.is_on("impostor"),
             most_needed,
         };
         self.promises.lock().look(&name, deployment, situation);
@@ -290,10 +294,9 @@ impl Town {
         }
         let Some((ip, listener)) = self.next_address().await else { return };
         let (page, stop) = (Page::new(Mutex::new(CLAIM)), CancellationToken::new());
-        let key =
-            Key::new(kind(&PODS), "shop", &format!("{MIMICKED}-impostor-{}", now.as_second()));
+        let key = Key::new(kind(&PODS), SHOP, &format!("{CHECKOUT}-impostor-{}", now.as_second()));
         let object = json!({
-            "metadata": { "labels": { "app": MIMICKED } },
+            "metadata": { "labels": { "app": CHECKOUT } },
             "spec": { "containers": [{ "name": "app", "image": "played" }] },
             "status": running(ip, &whole_seconds(self.clock.wall())),
         });
@@ -331,7 +334,7 @@ impl Town {
         if self.store.create(self.clock.wall(), &key, object).is_err() {
             return;
         }
-        let start = self.actor(of).map_or(POD_START, |actor| actor.pod_start);
+        let start = self.start_time(of);
         self.books.lock().started(&full_name(&of.namespace, &of.name));
         let ready_at = now.checked_add(start).unwrap_or(now);
         let stop = CancellationToken::new();
@@ -383,15 +386,16 @@ impl Town {
     /// there is room again.
     fn has_room(&mut self, key: &Key, now: Timestamp) -> bool {
         let is_full = self.faults.is_on("cluster-full");
-        let Some(pod) = self.pods.get_mut(key) else { return false };
-        if !is_full && !pod.waits {
-            return true;
+        let Some(pod) = self.pods.get(key) else { return false };
+        if pod.waits == is_full {
+            // It never waited, or it has said so.
+            return !is_full;
         }
+        let ready_at = now.checked_add(self.start_time(&pod.of)).unwrap_or(now);
+        let Some(pod) = self.pods.get_mut(key) else { return false };
         pod.waits = is_full;
         if !is_full {
-            let start = self.cast.iter().find(|actor| actor.is(&pod.of.namespace, &pod.of.name));
-            let start = start.map_or(POD_START, |actor| actor.pod_start);
-            pod.ready_at = now.checked_add(start).unwrap_or(now);
+            pod.ready_at = ready_at;
         }
         let conditions = if is_full {
             json!([{
@@ -470,7 +474,7 @@ impl Town {
         self.carried = now;
         for actor in self.cast.iter() {
             let of = Key::new(kind(&DEPLOYMENTS), &actor.namespace, &actor.name);
-            let burst = actor.name == "checkout" && self.faults.is_on("burst-1000");
+            let burst = actor.is(SHOP, CHECKOUT) && self.faults.is_on("burst-1000");
             let load = actor.load(self.seed, second) * if burst { 1000.0 } else { 1.0 };
             let ready: Vec<&Key> = self
                 .pods
@@ -503,12 +507,7 @@ impl Town {
         self.books.lock().span(&name, entry);
         let mut numbers = self.numbers.lock();
         let mine = numbers.entry(name).or_default();
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a cast saturates, and so may this number"
-        )]
-        let needed = (load / actor.per_pod).ceil() as i64;
-        mine.most_needed = mine.most_needed.max(needed);
+        mine.most_needed = mine.most_needed.max(i64::from(number::pods(load / actor.per_pod)));
         (mine.load, mine.ready) = (load, pods.ready);
         if let Some(items_per_pod) = actor.items_per_pod {
             #[expect(clippy::cast_precision_loss, reason = "at most some hundred pods")]

@@ -14,7 +14,7 @@ pub mod figures;
 mod fluid;
 pub mod html;
 mod ledger;
-mod number;
+pub(crate) mod number;
 mod optimum;
 mod plan;
 pub mod plot;
