@@ -2,6 +2,7 @@
 import { follow, json } from './api.js';
 import { Targets, listPage } from './list.js';
 import { start as startDemo } from './demo.js';
+import { otherHolder } from './format.js';
 import { glossaryPage } from './glossary.js';
 import { workloadPage } from './workload.js';
 
@@ -41,7 +42,7 @@ function connection(up, why) {
 
 // What a reader has to know who looks at a process that does not write.
 function standing({ leader, lease }) {
-  const other = lease?.holder && lease.holder !== lease.identity ? lease.holder : null;
+  const other = otherHolder(lease);
   const words = leader ? '' : other
     ? `This process stands by: ${other} holds the lease, so this one writes nothing. What is shown here is what it would do.`
     : 'This process stands by: nobody holds the lease at the moment, so nothing is written. It takes the lease as soon as it can.';

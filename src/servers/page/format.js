@@ -41,6 +41,11 @@ export function standing(item) {
   return ['steady', 'good'];
 }
 
+// Who holds the lease, if that is another process.
+export function otherHolder(lease) {
+  return lease?.holder && lease.holder !== lease.identity ? lease.holder : null;
+}
+
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {

@@ -96,8 +96,8 @@ export function listPage(targets, go) {
 
   // On paper nobody scrolls: there all rows are in the document.
   let printing = false;
-  const print = (now) => () => { printing = now; paint(); };
-  const before = print(true), after = print(false);
+  const before = () => { printing = true; paint(); };
+  const after = () => { printing = false; update(); };
   addEventListener('beforeprint', before);
   addEventListener('afterprint', after);
 

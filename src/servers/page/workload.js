@@ -1,7 +1,7 @@
 // One workload: what is decided and why, its chart, each step of the decision, its settings.
 import { json, text } from './api.js';
 import { draw, legend } from './chart.js';
-import { clock, csv, download, element, number, seconds, signal } from './format.js';
+import { clock, csv, download, element, number, otherHolder, seconds, signal } from './format.js';
 import { term } from './glossary.js';
 
 const EVERY_MS = 1000, KEPT = 3000, GHOSTS_MS = 5000;
@@ -116,9 +116,9 @@ export function workloadPage(namespace, name, back) {
 
   // A process that stands by answers for no workload; its reader should hear that, not a status code.
   async function whyNot(error) {
-    const lease = error.status === 503 ? (await json('v1/status').catch(() => ({}))).lease : null;
-    if (!lease?.holder || lease.holder === lease.identity) return error.message;
-    return `Another process holds the lease (${lease.holder}) and decides about ${namespace}/${name}. This one stands by: it writes nothing, ` +
+    const other = error.status === 503 ? otherHolder((await json('v1/status').catch(() => ({}))).lease) : null;
+    if (!other) return error.message;
+    return `Another process holds the lease (${other}) and decides about ${namespace}/${name}. This one stands by: it writes nothing, ` +
       'and tells nothing of single workloads, until the lease is its own again. This page goes on by itself then.';
   }
 
