@@ -1,7 +1,12 @@
 //! The process as its surroundings see it: the start, the probes while there is no API server, hostile
 //! peers on its ports, logs, and the end. No cluster is needed.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,6 +17,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::ports::free_ports;
+
+#[path = "support/ports.rs"]
+mod ports;
 
 /// How long anything may take: generous, the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -34,16 +44,12 @@ struct Podswell {
     folder: tempfile::TempDir,
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 impl Podswell {
     fn start(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let kubeconfig = folder.path().join("kubeconfig");
         fs::write(&kubeconfig, KUBECONFIG).unwrap();
-        let (public, admin) = (free_port(), free_port());
+        let [public, admin] = free_ports();
         let child = Command::new(env!("CARGO_BIN_EXE_podswell"))
             .arg("run")
             .arg("--kubeconfig")

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cell::{Cell, CellOptions, NewWorkload};
 use crate::dice::Dice;
 use crate::stage::{LIMIT, Stage};
-use crate::support::process::free_ports;
+use crate::support::ports::free_ports;
 use crate::support::proxy::{Trouble, all};
 use crate::support::wait::until;
 

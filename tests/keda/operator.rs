@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::support::binaries;
 use crate::support::controlplane::ControlPlane;
 use crate::support::deployment::ensure_namespace;
-use crate::support::process::{Process, free_ports};
+use crate::support::ports::free_ports;
+use crate::support::process::Process;
 use crate::support::wait::eventually;
 
 /// How long it may take until both answer.

@@ -9,7 +9,8 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 
-use crate::support::process::{Process, free_ports};
+use crate::support::ports::free_ports;
+use crate::support::process::Process;
 use crate::support::wait::eventually;
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::browser::Browser;
 use crate::support::binaries;
 use crate::support::http::HttpClient;
-use crate::support::process::{Process, free_ports};
+use crate::support::ports::free_ports;
+use crate::support::process::Process;
 use crate::support::wait::{always_for, eventually, until};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -403,9 +404,10 @@ fn bad_input_is_one_line_that_names_it() {
 
 #[test]
 fn a_busy_port_is_told() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = taken.local_addr().expect("its address").port();
-    for page in [port, port - 1] {
+    let before = port_with_neighbour();
+    let port = before + 1;
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("a port");
+    for page in [port, before] {
         let (code, _, errors) = run(&["--duration=30s", &format!("--port={page}")]);
         assert_eq!((code, errors.lines().count()), (Some(1), 1), "{errors}");
         assert!(errors.contains("--port") && errors.contains(&port.to_string()), "{errors}");

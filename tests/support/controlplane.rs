@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::certificates::{Authority, Pair};
 use super::parts::{self, Ports};
-use super::process::{Process, free_ports};
+use super::ports::free_ports;
+use super::process::Process;
 use super::{binaries, kubeconfig};
 
 /// How long any part may take until it answers: generous, the machine may be busy.

@@ -29,6 +29,7 @@ pub(crate) mod load;
 pub(crate) mod node;
 pub(crate) mod parts;
 pub(crate) mod podswell;
+pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod prometheus;
 pub(crate) mod proxy;

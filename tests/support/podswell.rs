@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::http::HttpClient;
-use super::process::{Process, free_ports};
+use super::ports::free_ports;
+use super::process::Process;
 use super::wait::eventually;
 
 /// How long it may take until it is ready: generous, the machine may be busy.

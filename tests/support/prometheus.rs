@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 
 use super::binaries;
 use super::http::HttpClient;
-use super::process::{Process, free_ports};
+use super::ports::free_ports;
+use super::process::Process;
 use super::table::PodTable;
 use super::wait::eventually;
 

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::app::accept;
-use super::process::free_ports;
+use super::ports::free_ports;
 
 /// The largest request, and the largest answer that is altered.
 const LIMIT: usize = 64 << 20;

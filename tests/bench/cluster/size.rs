@@ -16,7 +16,7 @@ use crate::support::controlplane::{ControlPlane, Options};
 use crate::support::deployment::{NewDeployment, ensure_namespace};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
-use crate::support::process::free_ports;
+use crate::support::ports::free_ports;
 use crate::support::wait::{eventually, until};
 
 const NAMESPACE: &str = "size";

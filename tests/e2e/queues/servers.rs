@@ -9,7 +9,8 @@ use tempfile::TempDir;
 
 use crate::support::binaries;
 use crate::support::http::HttpClient;
-use crate::support::process::{Process, free_ports};
+use crate::support::ports::free_ports;
+use crate::support::process::Process;
 use crate::support::wait::eventually;
 
 /// How long a server may take until it answers: generous, the machine may be busy.
