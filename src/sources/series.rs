@@ -122,7 +122,8 @@ pub struct Origin {
 /// All series of one workload at one source.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
-    tracks: BTreeMap<Arc<str>, Track>,
+    /// Boxed because most workloads have one series at a source, and a node of the map has room for eleven.
+    tracks: BTreeMap<Arc<str>, Box<Track>>,
     combined: Option<Timestamp>,
 }
 
@@ -163,7 +164,7 @@ impl Book {
                 seen: sample.at,
                 waiting: Vec::new(),
             };
-            self.tracks.insert(series.into(), track);
+            self.tracks.insert(series.into(), Box::new(track));
         }
         let track = self.tracks.get_mut(series)?;
         track.seen = sample.at;

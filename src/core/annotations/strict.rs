@@ -54,6 +54,8 @@ impl Annotations {
                 fallback: String::new(),
             });
         }
+        // They are kept for as long as the workload, mostly one of them: room for more would be lost.
+        self.problems.shrink_to_fit();
         self.problems
     }
 
