@@ -1,7 +1,7 @@
 //! Words around values that strangers wrote: escaped and cut before they reach a log or a terminal; the
 //! nearest known name for one that is not known; and plain tables.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// How many characters of a value are shown.
 const SHOWN: usize = 64;
@@ -74,6 +74,16 @@ fn slips(from: &[char], to: &[char]) -> usize {
         before = std::mem::replace(&mut previous, current);
     }
     at(&previous, to.len())
+}
+
+/// The end of a complaint about `name`: which of the candidates was probably meant, if any is near.
+pub(crate) fn did_you_mean<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+    suggestion(nearest(name, candidates))
+}
+
+/// The end of a complaint, if something is known that was probably meant.
+pub(crate) fn suggestion(meant: Option<impl fmt::Display>) -> String {
+    meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
 }
 
 /// Lays rows out; the last cell of a row is not padded. Every row ends with a newline.

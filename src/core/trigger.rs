@@ -11,7 +11,7 @@ use super::keys::{self, KEYS, Key};
 use super::policy::Consent;
 use super::problem::ProblemCode;
 use super::resolve::{Inputs, ProcessSettings, Resolved, resolve};
-use super::text::{nearest, shown};
+use super::text::{did_you_mean, shown};
 
 /// Names the Deployment instead of the ScaledObject's `scaleTargetRef`.
 pub const DEPLOYMENT: &str = "deployment";
@@ -284,8 +284,7 @@ fn find(name: &str) -> Option<&'static Key> {
 
 fn meant(name: &str) -> String {
     let known = KEYS.iter().filter(|key| key.is_annotation()).map(|key| key.name);
-    nearest(name, known.chain(OWN_KEYS).chain(KEDA_KEYS))
-        .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
+    did_you_mean(name, known.chain(OWN_KEYS).chain(KEDA_KEYS))
 }
 
 /// A name that an object of Kubernetes may have.

@@ -16,7 +16,7 @@ use crate::core::problem::{Problem, ProblemCode};
 use crate::core::promql::query::{QueryError, Tenant, narrow};
 use crate::core::resolve::{Inputs, ProcessSettings, Resolved, namespace_problems, resolve};
 use crate::core::source::{SourceFacts, SourceName};
-use crate::core::text::nearest;
+use crate::core::text::{nearest, suggestion};
 use crate::runtime::config_reader::process_settings;
 use crate::sources::definition::{SourceDefinition, parse_all, schema_json};
 
@@ -205,8 +205,7 @@ fn config_map(object: &Object<'_>, world: &mut World, findings: &mut Findings) {
                     "query-namespaces",
                 ];
                 let meant = nearest(&key, names.into_iter()).filter(|meant| *meant != key);
-                let meant = meant.map(|meant| format!("; did you mean {meant}?"));
-                let why = why + &meant.unwrap_or_default();
+                let why = why + &suggestion(meant);
                 findings.list.push(Finding {
                     fallback: "the whole map counts for nothing".to_owned(),
                     ..object.finding(&key, why)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::BadInput;
 use crate::core::keys::{KEYS, find};
-use crate::core::text::{columns, nearest, shown};
+use crate::core::text::{columns, did_you_mean, shown};
 use crate::sim::plot;
 use crate::sim::report::Report;
 use crate::sim::scenario::{Autoscaler, EngineOptions, OptimumOptions, Scenario};
@@ -25,8 +25,7 @@ pub(super) fn annotation(name: &str) -> Result<String, BadInput> {
     if let Some(key) = known.clone().find(|key| key.name == name || key.aliases.contains(&name)) {
         return Ok(key.annotation());
     }
-    let meant = nearest(name, known.map(|key| key.name))
-        .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    let meant = did_you_mean(name, known.map(|key| key.name));
     Err(BadInput::new("simulate", &format!("{} is no annotation{meant}", shown(name))))
 }
 

@@ -6,7 +6,7 @@ use super::lookup;
 use crate::core::config::Provenance;
 use crate::core::keys::{self, Group, KEYS, Key};
 use crate::core::problem::{Problem, ProblemCode};
-use crate::core::text::{escaped, nearest, shown};
+use crate::core::text::{escaped, nearest, shown, suggestion};
 
 /// Where the value of each key comes from, by its position in [`KEYS`]; absent keys have no entry.
 pub type Origins = BTreeMap<u8, Provenance>;
@@ -91,18 +91,16 @@ pub(crate) fn unknown_key(key: &str) -> Option<Problem> {
     }
     // A key may also stand under the wrong group, so both are searched.
     let annotations = KEYS.iter().filter(|key| key.is_annotation());
-    let meant = nearest(name, annotations.clone().map(|key| key.name))
-        .and_then(|meant| {
-            annotations
-                .filter(|key| key.name == meant)
-                .min_by_key(|key| key.group != group)
-                .map(Key::annotation)
-        })
-        .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    let meant = nearest(name, annotations.clone().map(|key| key.name)).and_then(|meant| {
+        annotations
+            .filter(|key| key.name == meant)
+            .min_by_key(|key| key.group != group)
+            .map(Key::annotation)
+    });
     Some(Problem {
         code: ProblemCode::UnknownAnnotation,
         key: escaped(key),
-        why: format!("no such key{meant}"),
+        why: format!("no such key{}", suggestion(meant)),
         fallback: "it is ignored".to_owned(),
     })
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::cursor::{
     Cursor, Item, Matcher, Quoted, is_label_byte, is_label_start, is_metric_byte, is_metric_start,
 };
-use crate::core::text::{nearest, shown};
+use crate::core::text::{did_you_mean, shown};
 
 /// The most bytes of a query.
 pub const MAX_BYTES: usize = 2048;
@@ -365,8 +365,7 @@ impl<'a> Reader<'a> {
             if !FUNCTIONS.contains(&word) {
                 self.cursor.at = at;
                 let known = FUNCTIONS.iter().chain(&AGGREGATIONS).copied();
-                let meant = nearest(word, known)
-                    .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+                let meant = did_you_mean(word, known);
                 return Err(invalid(format!("there is no function {}{meant}", shown(word))));
             }
             let outside = self.asks_for_stamps;

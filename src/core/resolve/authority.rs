@@ -11,7 +11,7 @@ use crate::core::config::Provenance;
 use crate::core::keys::{self, Group, Key, Level};
 use crate::core::policy::{Consent, Mode};
 use crate::core::problem::{Problem, ProblemCode};
-use crate::core::text::{nearest, shown};
+use crate::core::text::{did_you_mean, shown};
 
 /// Whether the user asked us to write. Our class counts on the Deployment itself only: a pod template is
 /// copied by too many tools to be a word from the Deployment's owner.
@@ -107,8 +107,7 @@ pub(super) fn mode(
 
 fn not_a_mode(text: &str) -> String {
     const MODES: [&str; 5] = ["apply", "paused-up", "paused-down", "paused", "observe"];
-    let meant = nearest(text.trim(), MODES.into_iter())
-        .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    let meant = did_you_mean(text.trim(), MODES.into_iter());
     format!("{} is none of {}{meant}", shown(text), MODES.join(", "))
 }
 

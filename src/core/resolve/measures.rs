@@ -11,7 +11,7 @@ use crate::core::keys::{self, Key};
 use crate::core::number;
 use crate::core::problem::{Problem, ProblemCode};
 use crate::core::spec::ScalingMetric;
-use crate::core::text::{escaped, nearest, shown};
+use crate::core::text::{did_you_mean, escaped, shown};
 
 /// The most measures of one target, and the most sources of one measure.
 pub(super) const MOST_ITEMS: usize = 8;
@@ -218,8 +218,7 @@ fn metric_of(text: &str) -> Result<ScalingMetric, String> {
     if let Some(metric) = METRICS.into_iter().find(|metric| metric.as_str() == text) {
         return Ok(metric);
     }
-    let meant = nearest(text, METRICS.iter().map(|metric| metric.as_str()))
-        .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    let meant = did_you_mean(text, METRICS.iter().map(|metric| metric.as_str()));
     Err(format!("{} is none of concurrency, rps, events, backlog{meant}", shown(text)))
 }
 

@@ -13,7 +13,7 @@ use crate::core::promql;
 use crate::core::promql::query::{self, QueryError, Tenant};
 use crate::core::source::{OwnQuery, PointConfig, SCRAPE, ScrapeSpec, Share, SourceFacts, Wiring};
 use crate::core::spec::ScalingMetric;
-use crate::core::text::{escaped, nearest, shown};
+use crate::core::text::{did_you_mean, escaped, shown};
 
 /// The longest label value, in bytes.
 const MOST_LABEL_BYTES: usize = 256;
@@ -243,8 +243,7 @@ impl<'a> Resolver<'a, '_> {
         self.names_unknown |= !sources.contains_key(name);
         let (code, why) = match sources.get(name) {
             None => {
-                let meant = nearest(name, sources.keys().map(|name| &**name))
-                    .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+                let meant = did_you_mean(name, sources.keys().map(|name| &**name));
                 (ProblemCode::UnknownSource, format!("no source {}{meant}", shown(name)))
             }
             Some(facts) if facts.kind != metric => (

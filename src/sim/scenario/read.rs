@@ -7,7 +7,7 @@ use super::values::Span;
 use super::{MOST_COPIES, Scenario};
 use crate::core::defaults::ClusterDefaults;
 use crate::core::keys::{KEYS, Key};
-use crate::core::text::{nearest, shown};
+use crate::core::text::{did_you_mean, shown};
 
 /// The most bytes of a scenario.
 const MOST_BYTES: usize = 1024 * 1024;
@@ -156,8 +156,7 @@ impl Scenario {
     fn check_names(&self) -> Result<(), (String, String)> {
         let known: Vec<&str> = KEYS.iter().filter_map(Key::config_map_key).collect();
         if let Some(key) = self.config.keys().find(|key| !known.contains(&key.as_str())) {
-            let meant = nearest(key, known.iter().copied())
-                .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            let meant = did_you_mean(key, known.iter().copied());
             return Err((key.clone(), format!("is no key of config-autoscaler{meant}")));
         }
         ClusterDefaults::parse(&self.config).map_err(|why| {
