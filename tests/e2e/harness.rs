@@ -1,5 +1,6 @@
 //! The harness itself: if these fail, no other end-to-end test means anything.
 
+use std::path::Path;
 use std::time::Duration;
 
 use http::{StatusCode, header};
@@ -11,6 +12,7 @@ use crate::support::deployment::{DeploymentRef, NewDeployment};
 use crate::support::http::HttpClient;
 use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::node::{self, Node, NodeOptions};
+use crate::support::process::Process;
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
 use crate::support::stat::Stat;
 use crate::support::table::PodTable;
@@ -149,6 +151,28 @@ async fn a_watch_tells_what_ended() {
         if started.elapsed() < Duration::from_millis(250) { Ok(()) } else { Err("shards") }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_process_ends_with_all_that_it_started() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (log, started) = (folder.path().join("log"), folder.path().join("started"));
+    let script = format!("sh -c 'sleep 600 & echo $! > {}; wait' & wait", started.display());
+    let arguments = ["-c".to_owned(), script];
+    let mut shell = Process::start("sh", Path::new("/bin/sh"), &arguments, &[], &log);
+    let grandchild = eventually(LIMIT, "the sleep has begun", || async {
+        let id = std::fs::read_to_string(&started).map_err(|error| error.to_string())?;
+        id.trim().parse::<u32>().map_err(|error| error.to_string())
+    })
+    .await;
+    // One that ended may still be listed, as a zombie, but runs no program.
+    let runs = || async {
+        let line = std::fs::read(format!("/proc/{grandchild}/cmdline"));
+        line.is_ok_and(|line| !line.is_empty())
+    };
+    assert!(runs().await, "{grandchild} is gone already");
+    shell.kill();
+    until(LIMIT, "the sleep is gone", |runs| !runs, runs).await;
 }
 
 async fn wait_for_ready(deployment: &DeploymentRef, table: &PodTable, number: i32) {

@@ -64,11 +64,17 @@ impl Process {
         self.child.try_wait().expect("ask after a child process")
     }
 
-    /// SIGKILL, and waits for the end.
+    /// SIGKILL to it and to all that it started, and waits for the end: a browser outlives its driver.
     pub(crate) fn kill(&mut self) {
+        let started = if self.ended().is_none() { descendants(self.id()) } else { Vec::new() };
         // Already dead is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !started.is_empty() {
+            let ids = started.iter().map(u32::to_string);
+            let _ =
+                Command::new("kill").args(["-s", "KILL"]).args(ids).stderr(Stdio::null()).status();
+        }
     }
 
     /// Sends a signal by name, such as `TERM`, `STOP` or `CONT`.
@@ -109,6 +115,15 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The ids of the processes that `id` started, and that those did.
+fn descendants(id: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let lists = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")));
+    let lists: Vec<String> = lists.flatten().collect();
+    let children = lists.iter().flat_map(|list| list.split_whitespace()).flat_map(str::parse);
+    children.flat_map(|child| std::iter::once(child).chain(descendants(child))).collect()
 }
 
 fn tail(path: &Path, bytes: u64) -> String {
