@@ -120,6 +120,11 @@ impl Key {
         !matches!(self.level, Level::ConfigMap)
     }
 
+    /// Whether it may be an annotation of this name, which has no group.
+    fn is_annotation_called(&self, name: &str) -> bool {
+        self.is_annotation() && (self.name == name || self.aliases.contains(&name))
+    }
+
     /// The key of `config-autoscaler` that is this key or its default.
     pub const fn config_map_key(&self) -> Option<&'static str> {
         match self.level {
@@ -319,11 +324,13 @@ keys! {
 /// The annotation key that `text` spells, with or without alias.
 pub fn find(text: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| {
-        key.is_annotation()
-            && text
-                .strip_prefix(key.group.prefix())
-                .is_some_and(|name| name == key.name || key.aliases.contains(&name))
+        text.strip_prefix(key.group.prefix()).is_some_and(|name| key.is_annotation_called(name))
     })
+}
+
+/// The annotation key that `text` spells, also without the prefix of its group.
+pub fn find_by_name(text: &str) -> Option<&'static Key> {
+    find(text).or_else(|| KEYS.iter().find(|key| key.is_annotation_called(text)))
 }
 
 /// The whole table as Markdown: `podswell keys` prints it and `docs/annotations.md` holds it.

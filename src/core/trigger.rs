@@ -131,7 +131,7 @@ impl TriggerMetadata {
                     .take_own(name, value)
                     .map_err(|why| MetadataError::new(key, value, why))?;
             } else {
-                let known = find(name).ok_or_else(|| {
+                let known = keys::find_by_name(name).ok_or_else(|| {
                     MetadataError::new(key, value, format!("no such key{}", meant(name)))
                 })?;
                 let annotation = known.annotation();
@@ -271,15 +271,6 @@ pub enum TriggerRefusal {
     /// Nobody answers in time.
     #[error("the caches are busy")]
     Busy,
-}
-
-/// The key of the table that `name` spells, with or without the prefix of its group.
-fn find(name: &str) -> Option<&'static Key> {
-    keys::find(name).or_else(|| {
-        KEYS.iter()
-            .filter(|key| key.is_annotation())
-            .find(|key| key.name == name || key.aliases.contains(&name))
-    })
 }
 
 fn meant(name: &str) -> String {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::BadInput;
-use crate::core::keys::{KEYS, find};
+use crate::core::keys::{KEYS, Key, find_by_name};
 use crate::core::text::{columns, did_you_mean, shown};
 use crate::sim::plot;
 use crate::sim::report::Report;
@@ -18,15 +18,11 @@ type Combination = (Vec<String>, BTreeMap<String, String>);
 
 /// The annotation that a short or full name means.
 pub(super) fn annotation(name: &str) -> Result<String, BadInput> {
-    if let Some(key) = find(name) {
-        return Ok(key.annotation());
-    }
-    let known = KEYS.iter().filter(|key| key.is_annotation());
-    if let Some(key) = known.clone().find(|key| key.name == name || key.aliases.contains(&name)) {
-        return Ok(key.annotation());
-    }
-    let meant = did_you_mean(name, known.map(|key| key.name));
-    Err(BadInput::new("simulate", &format!("{} is no annotation{meant}", shown(name))))
+    find_by_name(name).map(Key::annotation).ok_or_else(|| {
+        let known = KEYS.iter().filter(|key| key.is_annotation());
+        let meant = did_you_mean(name, known.map(|key| key.name));
+        BadInput::new("simulate", &format!("{} is no annotation{meant}", shown(name)))
+    })
 }
 
 /// Splits `KEY=VALUE`.
