@@ -1,5 +1,5 @@
 //! Who else writes replicas, and people who pause: a tool that applies its manifest each second, KEDA's
-//! objects that come and go with KEDA itself, pauses with and without an end.
+//! objects that come and go with KEDA itself, pauses with and without an end, the freeze of everything.
 
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ async fn other_writers_are_named_and_people_have_the_last_word() {
         a_pause_ends_by_itself(&scene),
         zero_by_hand_is_a_pause(&scene),
     );
+    a_freeze_stops_every_write(&scene).await;
 }
 
 impl Scene {
@@ -271,4 +272,37 @@ async fn zero_by_hand_is_a_pause(scene: &Scene) {
     workload.deployment.scale_to(1, "kubectl").await.expect("scale to one");
     let _load = workload.load(Level::Held(FIVE_PODS));
     workload.reaches(5).await;
+}
+
+/// With the command of docs/operations.md: neither way is anything written until the freeze ends, and what
+/// would be wanted can be read meanwhile.
+async fn a_freeze_stops_every_write(scene: &Scene) {
+    let busy = scene.workload("busy", 2).await;
+    let calm = scene.workload("calm", 5).await;
+    let falling = calm.load(Level::Held(FIVE_PODS));
+    let rising = busy.load(Level::Held(13));
+    for (workload, wanted) in [(&busy, 2), (&calm, 5)] {
+        workload
+            .says("decides", |status| {
+                status["decision"]["bounded"] == wanted && status["decision"]["gate"].is_null()
+            })
+            .await;
+    }
+    let patch = async |freeze: &str| {
+        let data = format!(r#"{{"data":{{"freeze":{freeze}}}}}"#);
+        let map = ["-n", "podswell-system", "patch", "configmap", "podswell", "--type", "merge"];
+        scene.plane.kubectl(&[&map[..], &["-p", &data]].concat()).await;
+    };
+    patch(r#""true""#).await;
+    for workload in [&busy, &calm] {
+        workload.is_gated("Paused").await;
+    }
+    rising.set(Level::Held(FIVE_PODS));
+    falling.set(Level::Held(13));
+    for (workload, wanted) in [(&busy, 5), (&calm, 2)] {
+        workload.says("would write", |status| status["decision"]["bounded"] == wanted).await;
+    }
+    tokio::join!(busy.stays(2, CALM), calm.stays(5, CALM));
+    patch("null").await;
+    tokio::join!(busy.reaches(5), calm.reaches(2));
 }

@@ -3,17 +3,34 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use podswell::runtime::clock::{Clock as _, SystemClock};
+use serde_json::Value;
+
 use crate::cell::{Cell, CellOptions, NewWorkload, WINDOW, Workload};
 use crate::dice::Dice;
 use crate::prometheus;
-use crate::stage::Stage;
+use crate::stage::{LIMIT, Stage};
 use crate::support::binaries;
+use crate::support::wait::until;
 
 /// Sets how far the wall clock of the process is off.
 fn step(file: &Path, offset: &str) {
     let new = file.with_extension("new");
     std::fs::write(&new, format!("{offset}\n")).expect("write the offset");
     std::fs::rename(&new, file).expect("move the offset into place");
+}
+
+/// Waits until podswell writes times into its lease that are so many seconds off.
+async fn is_off_by(stage: &Stage, seconds: i64) {
+    let leases: Api<Lease> = Api::namespaced(stage.client.clone(), "clock-system");
+    let off = || async {
+        let renewed = leases.get("podswell").await.ok()?.spec?.renew_time?.0;
+        Some(renewed.as_second() - SystemClock::new().wall().as_second())
+    };
+    let near = |off: &Option<i64>| off.is_some_and(|off| (off - seconds).abs() < 600);
+    until(LIMIT, "podswell's clock is stepped", near, off).await;
 }
 
 pub(crate) async fn stepped(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
@@ -37,13 +54,21 @@ pub(crate) async fn stepped(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     cell.add(&stage, NewWorkload::from("asked", "requests")).await;
     cell.mark().await;
     let [scraped, asked] = &cell.workloads[..] else { panic!("two workloads") };
-    for offset in dice.shuffled(vec!["+3600", "-3600"]) {
-        step(&file, offset);
+    for seconds in dice.shuffled(vec![3600, -3600]) {
+        step(&file, &format!("{seconds:+}"));
+        is_off_by(&stage, seconds).await;
+        if seconds > 0 {
+            // What was stamped by another clock looks too old.
+            let silent = |status: &Value| status["decision"]["signal"]["state"] == "lost";
+            let status = || cell.status(&asked.namespace, &asked.name);
+            until(LIMIT, "what was asked is not believed", silent, status).await;
+        }
         asked.endures(WINDOW + dice.millis(1000..=3000)).await;
         // What needs no stamps goes on as if nothing had been.
         scraped.grows_to(7).await;
         scraped.shrinks_to(5).await;
         step(&file, "+0");
+        is_off_by(&stage, 0).await;
         cell.hears_all().await;
         asked.grows_to(7).await;
         asked.shrinks_to(5).await;
