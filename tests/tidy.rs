@@ -437,7 +437,12 @@ fn links_between_pages_lead_somewhere() {
 #[test]
 fn exit_codes_are_as_documented() {
     assert_eq!(podswell(&["version"]).0, 0);
-    assert_eq!(podswell(&["completions", "bash"]).0, 0);
+    for (shell, mark) in
+        [("bash", "complete -F"), ("zsh", "#compdef podswell"), ("fish", "complete -c podswell")]
+    {
+        let (code, script) = podswell(&["completions", shell]);
+        assert!(code == 0 && script.contains(mark) && script.contains("explain"), "{shell}");
+    }
     assert_eq!(podswell(&["explain", "deploy/a", "--server", "http://127.0.0.1:1"]).0, 1);
     assert_eq!(podswell(&["explain", "pod/a"]).0, 2);
     assert_eq!(podswell(&["list", "--server", "http://127.0.0.1:1"]).0, 1);

@@ -299,4 +299,18 @@ mod tests {
         let error = write(&path, at(110), snapshot()).unwrap_err();
         assert_eq!(error.reason(), "WriteFailed");
     }
+
+    #[test]
+    fn what_is_too_much_is_left_out_or_refused() {
+        let mut window = snapshot().windows.remove(0);
+        let run = Run { seconds: 1, load: None, samples: 0 };
+        window.runs = vec![run; Snapshot::MOST_RUNS / 3];
+        let taken = Snapshot::of(at(9), std::iter::repeat_n(window, 4));
+        assert_eq!((taken.windows.len(), taken.left_out), (3, 1));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("windows.json");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(u64::try_from(LONGEST_FILE).unwrap() + 1).unwrap();
+        assert_eq!(read(&path, at(0)).unwrap_err().reason(), "TooLarge");
+    }
 }

@@ -175,6 +175,10 @@ async fn the_overlay_for_two_processes_is_accepted() {
     let spec = "jsonpath={.spec.replicas} {.spec.strategy.type}";
     assert_eq!(read("deployment", spec).await, "2 RollingUpdate");
     assert_eq!(read("pdb", "jsonpath={.spec.minAvailable}").await, "1");
+    let apart = "jsonpath={.spec.template.spec.affinity.podAntiAffinity..topologyKey}";
+    assert_eq!(read("deployment", apart).await, "kubernetes.io/hostname");
+    let ready = "jsonpath={.spec.template.spec.containers[*].readinessProbe.httpGet.path}";
+    assert_eq!(read("deployment", ready).await, "/readyz");
     // Of the leases of its namespace only its own one is podswell's.
     let user = "--as=system:serviceaccount:podswell-system:podswell";
     for (verb, name, answer) in
