@@ -126,11 +126,16 @@ impl Cell {
     /// Waits until podswell says that it hears the whole signal of each workload.
     pub(crate) async fn hears_all(&self) {
         for workload in &self.workloads {
-            let what = format!("{} is heard again", workload.key);
-            let fresh = |status: &Value| status["decision"]["signal"]["state"] == "fresh";
-            let status = || self.status(&workload.namespace, &workload.name);
-            until(LIMIT, &what, fresh, status).await;
+            self.hears(workload, "fresh").await;
         }
+    }
+
+    /// Waits until podswell says that the signal of a workload is in this state.
+    pub(crate) async fn hears(&self, workload: &Workload, state: &str) {
+        let what = format!("the signal of {} is {state}", workload.key);
+        let reached = |status: &Value| status["decision"]["signal"]["state"] == state;
+        let status = || self.status(&workload.namespace, &workload.name);
+        until(LIMIT, &what, reached, status).await;
     }
 
     /// Keeps a proxy for as long as the process.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use podswell::runtime::clock::{Clock as _, SystemClock};
-use serde_json::Value;
 
 use crate::cell::{Cell, CellOptions, NewWorkload, WINDOW, Workload};
 use crate::dice::Dice;
@@ -15,10 +14,10 @@ use crate::stage::{LIMIT, Stage};
 use crate::support::binaries;
 use crate::support::wait::until;
 
-/// Sets how far the wall clock of the process is off.
-fn step(file: &Path, offset: &str) {
+/// Sets how many seconds the wall clock of the process is off.
+fn step(file: &Path, seconds: i64) {
     let new = file.with_extension("new");
-    std::fs::write(&new, format!("{offset}\n")).expect("write the offset");
+    std::fs::write(&new, format!("{seconds:+}\n")).expect("write the offset");
     std::fs::rename(&new, file).expect("move the offset into place");
 }
 
@@ -35,7 +34,7 @@ async fn is_off_by(stage: &Stage, seconds: i64) {
 
 pub(crate) async fn stepped(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     let file = stage.folder.join("clock");
-    step(&file, "+0");
+    step(&file, 0);
     let options = CellOptions {
         sources: vec![prometheus::source(&stage.steady.url())],
         environment: [
@@ -55,19 +54,17 @@ pub(crate) async fn stepped(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     cell.mark().await;
     let [scraped, asked] = &cell.workloads[..] else { panic!("two workloads") };
     for seconds in dice.shuffled(vec![3600, -3600]) {
-        step(&file, &format!("{seconds:+}"));
+        step(&file, seconds);
         is_off_by(&stage, seconds).await;
         if seconds > 0 {
             // What was stamped by another clock looks too old.
-            let silent = |status: &Value| status["decision"]["signal"]["state"] == "lost";
-            let status = || cell.status(&asked.namespace, &asked.name);
-            until(LIMIT, "what was asked is not believed", silent, status).await;
+            cell.hears(asked, "lost").await;
         }
         asked.endures(WINDOW + dice.millis(1000..=3000)).await;
         // What needs no stamps goes on as if nothing had been.
         scraped.grows_to(7).await;
         scraped.shrinks_to(5).await;
-        step(&file, "+0");
+        step(&file, 0);
         is_off_by(&stage, 0).await;
         cell.hears_all().await;
         asked.grows_to(7).await;

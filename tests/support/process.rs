@@ -71,18 +71,13 @@ impl Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if !started.is_empty() {
-            let ids = started.iter().map(u32::to_string);
-            let _ =
-                Command::new("kill").args(["-s", "KILL"]).args(ids).stderr(Stdio::null()).status();
+            let _ = send("KILL", &started).stderr(Stdio::null()).status();
         }
     }
 
     /// Sends a signal by name, such as `TERM`, `STOP` or `CONT`.
     pub(crate) fn signal(&self, signal: &str) {
-        let status = Command::new("kill")
-            .args(["-s", signal, &self.id().to_string()])
-            .status()
-            .expect("run kill");
+        let status = send(signal, &[self.id()]).status().expect("run kill");
         assert!(status.success(), "kill -s {signal} of {}: {status}", self.name);
     }
 
@@ -115,6 +110,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The command that sends a signal by name to these processes.
+fn send(signal: &str, ids: &[u32]) -> Command {
+    let mut command = Command::new("kill");
+    command.args(["-s", signal]).args(ids.iter().map(u32::to_string));
+    command
 }
 
 /// The ids of the processes that `id` started, and that those did.
