@@ -39,7 +39,7 @@ type operator struct {
 func handle(t *testing.T, here workload, replicas int32, object *v1alpha1.ScaledObject) *operator {
 	t.Helper()
 	object.Name, object.Namespace, object.Generation = "so-"+here.Deployment, shop, 1
-	object.UID = types.UID(object.Name)
+	object.UID, object.CreationTimestamp = types.UID(object.Name), metav1.Now()
 	object.Spec.ScaleTargetRef = &v1alpha1.ScaleTarget{Name: here.Deployment}
 	object.Status.ScaleTargetKind = "apps/v1.Deployment"
 	object.Status.ScaleTargetGVKR = &v1alpha1.GroupVersionKindResource{
@@ -230,15 +230,18 @@ func TestFallback(t *testing.T) {
 	}
 	t.Cleanup(func() { own.kill() })
 	here := newWorkload(t, 4, 34)
-	poll := int32(1)
+	poll, cooldown := int32(1), int32(300)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the end of its podswell's log:\n%s", own.log(8000))
 		}
 	})
+	// A poll whose scalers are closed by another question's error counts as inactive without an error; only
+	// the cooldowns keep the replicas then. The questions fail at first: this podswell may not know the
+	// workload yet.
 	operator := handle(t, here, 4, &v1alpha1.ScaledObject{Spec: v1alpha1.ScaledObjectSpec{
-		PollingInterval: &poll,
-		Triggers:        []v1alpha1.ScaleTriggers{trigger(here, own.address, "external")},
+		PollingInterval: &poll, InitialCooldownPeriod: &cooldown, CooldownPeriod: &cooldown,
+		Triggers: []v1alpha1.ScaleTriggers{trigger(here, own.address, "external")},
 		Fallback: &v1alpha1.Fallback{
 			FailureThreshold: 3, Replicas: 2, Behavior: v1alpha1.FallbackBehaviorCurrentReplicasIfHigher,
 		},
@@ -264,8 +267,6 @@ func TestFallback(t *testing.T) {
 		return condition.IsTrue()
 	}
 	eventually(t, "the number while all is well", four)
-	// A poll whose scalers are closed by another question's error counts as inactive without an error; only
-	// the cooldown since the last active poll keeps the replicas then.
 	eventually(t, "KEDA has seen it active", func() error {
 		status := operator.status()
 		if status.LastActiveTime == nil {
