@@ -55,7 +55,7 @@ swarm:
 
 # A real control plane, real pods' servers, a real Prometheus, real queues.
 test-e2e: testbin
-	cargo test --test e2e -- --nocapture --test-threads=2
+	cargo test --test e2e -- --nocapture --test-threads=3
 
 # KEDA's own client, operator and metrics adapter against podswell.
 test-keda: testbin
@@ -68,7 +68,7 @@ test-faults: testbin
 
 # The page and the demo in a real browser, and the demo's API beside a real API server.
 test-page: testbin
-	cargo test --test page
+	cargo test --test page -- --test-threads=3
 
 # The demo's story, which ends with 0 only if all came as it should.
 test-demo: testbin

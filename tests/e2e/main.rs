@@ -11,6 +11,7 @@
 )]
 
 mod amnesia;
+mod autoscaling;
 mod harness;
 mod kubernetes;
 mod leadership;
@@ -18,7 +19,6 @@ mod measures;
 mod namespaces;
 mod queues;
 mod rivals;
-mod scaling;
 mod sources;
 mod tenants;
 mod tools;
