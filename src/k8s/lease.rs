@@ -122,7 +122,7 @@ pub struct Elector {
     object: Lease,
     led: bool,
     state: LeaseState,
-    oddity: Option<&'static str>,
+    oddity: Option<String>,
 }
 
 impl Elector {
@@ -228,9 +228,14 @@ impl Elector {
         let exchange = async move {
             let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), dry_run: false };
             match action {
-                LeaseAction::Read => reader.get(LEASE_NAME).await.map(understood),
-                LeaseAction::Create(_) => api.create(&params, &object).await.map_err(not_absent),
-                LeaseAction::Update(..) => api.replace(LEASE_NAME, &params, &object).await,
+                LeaseAction::Read => reader.get(LEASE_NAME).await.map(Into::into),
+                LeaseAction::Create(_) => {
+                    let created = api.create(&params, &object).await;
+                    created.map(Into::into).map_err(not_absent)
+                }
+                LeaseAction::Update(..) => {
+                    api.replace(LEASE_NAME, &params, &object).await.map(Into::into)
+                }
             }
         };
         tokio::time::timeout(limit, exchange)
@@ -269,9 +274,8 @@ impl Elector {
     }
 
     /// Says once what a hand, or another program, did to the object.
-    fn note_oddity(&mut self, record: &LeaseRecord) {
-        let oddity = record.oddity();
-        if let Some(why) = oddity.filter(|_| oddity != self.oddity) {
+    fn note_oddity(&mut self, oddity: Option<String>) {
+        if let Some(why) = oddity.as_deref().filter(|_| oddity != self.oddity) {
             tracing::warn!(why, "the lease was edited by somebody else");
         }
         self.oddity = oddity;
@@ -282,9 +286,9 @@ impl Elector {
         let (answer, fault) = match answered {
             Answered::Late => (LeaseAnswer::Failed, Some("Timeout")),
             Answered::Of(result) => match *result {
-                Ok(lease) => {
+                Ok(Understood { lease, nonsense }) => {
                     let record = record_of(&lease);
-                    self.note_oddity(&record);
+                    self.note_oddity(nonsense.or_else(|| record.oddity().map(str::to_owned)));
                     self.object = lease;
                     (LeaseAnswer::Found(record), None)
                 }
@@ -308,18 +312,35 @@ impl Elector {
 /// What of a Lease can be understood. One that a hand filled with nonsense, such as a time that no clock
 /// shows, must not keep everybody out for ever: it counts as one without a holder, is waited out like
 /// any other one and then replaced.
-fn understood(guard: DeserializeGuard<Lease>) -> Lease {
-    guard.0.unwrap_or_else(|invalid| {
-        tracing::warn!(error = invalid.error, "the lease is nonsense, it will be replaced");
-        Lease { metadata: invalid.metadata, ..Lease::default() }
-    })
+struct Understood {
+    lease: Lease,
+    /// What cannot be understood.
+    nonsense: Option<String>,
+}
+
+impl From<Lease> for Understood {
+    fn from(lease: Lease) -> Self {
+        Self { lease, nonsense: None }
+    }
+}
+
+impl From<DeserializeGuard<Lease>> for Understood {
+    fn from(guard: DeserializeGuard<Lease>) -> Self {
+        guard.0.map_or_else(
+            |invalid| Self {
+                lease: Lease { metadata: invalid.metadata, ..Lease::default() },
+                nonsense: Some(format!("nonsense, it will be replaced: {}", invalid.error)),
+            },
+            Self::from,
+        )
+    }
 }
 
 /// What came back.
 enum Answered {
     /// Nothing in time.
     Late,
-    Of(Box<kube::Result<Lease>>),
+    Of(Box<kube::Result<Understood>>),
 }
 
 async fn answer(request: &mut Option<BoxFuture<'static, Answered>>) -> Answered {

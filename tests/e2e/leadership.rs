@@ -1,5 +1,6 @@
-//! Two processes in one cluster: one writes, the other one stands by, and whatever becomes of the holder
-//! nothing is lowered and nothing is written twice.
+//! Two processes in one cluster: one writes, the other one stands by and answers as the writer does, and
+//! whatever becomes of the holder, or of the lease under somebody's hands, nothing is lowered and nothing is
+//! written twice.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,13 +8,15 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::Value;
+use tokio::select;
 
 use crate::support::controlplane::{ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
 use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
-use crate::support::wait::{always_for, settles, until};
+use crate::support::ports::free_ports;
+use crate::support::wait::{always_for, eventually, settles, until};
 
 /// How long a state may take to come: generous, the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -46,12 +49,18 @@ impl Scene {
 
     async fn podswell(&self) -> Podswell {
         let kubeconfig = self.plane.kubeconfig_for_service_account(SYSTEM, "podswell").await;
-        Podswell::start(self.plane.folder(), &kubeconfig, &[]).await
+        let [port] = free_ports();
+        let peer = ["--peer-listen", &format!("127.0.0.1:{port}")];
+        Podswell::start(self.plane.folder(), &kubeconfig, &peer).await
     }
 
     async fn lease(&self) -> Lease {
+        self.try_lease().await.expect("read the lease")
+    }
+
+    async fn try_lease(&self) -> kube::Result<Lease> {
         let leases: Api<Lease> = Api::namespaced(self.plane.client(), SYSTEM);
-        leases.get("podswell").await.expect("read the lease")
+        leases.get("podswell").await
     }
 
     async fn transitions(&self) -> i32 {
@@ -111,6 +120,7 @@ async fn one_process_writes_and_another_takes_over() {
     let load = Load::start(scene.node.table(), LoadOptions::new(NAMESPACE, "web"), Level::Held(34));
     scene.settles(5, CALM).await;
     assert!(tried(&first).await > 0.0 && tried(&second).await < 1.0, "only the holder writes");
+    answers_alike(&first, &second, 5).await;
     let fewest = scene.deployment.watch_the_fewest();
 
     terminated(&scene, &mut first, &second).await;
@@ -120,6 +130,7 @@ async fn one_process_writes_and_another_takes_over() {
 
     first.restart().await;
     stands_by(&first, &identity(&second).await).await;
+    answers_alike(&second, &first, 9).await;
     second.kill();
     leads(&first).await;
     assert_eq!(scene.transitions().await, 2);
@@ -130,6 +141,14 @@ async fn one_process_writes_and_another_takes_over() {
     second.restart().await;
     stands_by(&second, &identity(&first).await).await;
     frozen(&scene, &first, &second, &load).await;
+    select! {
+        () = edited(&scene, [&first, &second]) => {}
+        () = never_both([&first, &second]) => {}
+        () = scene.stays(15, Duration::MAX) => {}
+    }
+    load.set(Level::Held(124));
+    let seen = async || scene.deployment.replicas().await.unwrap_or(-1);
+    until(LIMIT, "a higher load has its pods", |seen| *seen >= 18, seen).await;
     assert_eq!(fewest.load(Ordering::Relaxed), 5, "nothing was ever lowered");
 }
 
@@ -160,6 +179,114 @@ async fn frozen(scene: &Scene, holder: &Podswell, heir: &Podswell, load: &Load) 
     let tried_after = tried(holder).await;
     assert!((tried_after - tried_before).abs() < 0.5, "{tried_before} then {tried_after}");
     assert_eq!(scene.transitions().await, 3, "it does not take the lease back");
+}
+
+/// Whoever is asked, the answer is the holder's, who alone knows of a write.
+async fn answers_alike(holder: &Podswell, standby: &Podswell, written: i32) {
+    let web = format!("/v1/targets/{NAMESPACE}/web");
+    let paths = ["/v1/targets", &web, &format!("{web}/history")];
+    for path in paths {
+        let what = format!("both answer {path} alike");
+        eventually(LIMIT, &what, || async {
+            let (ours, theirs) = (standby.get(path).await, holder.get(path).await);
+            let alike = ours == theirs && !ours.is_null();
+            if alike { Ok(()) } else { Err((ours, theirs)) }
+        })
+        .await;
+    }
+    assert_eq!(standby.get(&web).await["lastWrite"]["replicas"], written);
+    assert_eq!(standby.get(&format!("/v1/targets/{NAMESPACE}/nobody")).await, Value::Null);
+    let asked = async |of: &Podswell| [of.list(&["-o", "wide"]), of.explain(NAMESPACE, "web")];
+    eventually(LIMIT, "both tell the same", || async {
+        let (ours, theirs) = (asked(standby).await, asked(holder).await);
+        let alike = ours == theirs && ours.iter().all(|text| text.contains("web"));
+        if alike { Ok(()) } else { Err((ours, theirs)) }
+    })
+    .await;
+}
+
+/// What somebody writes into the lease, and the line of the log that says so.
+const EDITS: [(&str, &str); 5] = [
+    (r#"{"holderIdentity": null}"#, "holderIdentity is gone though nobody released it"),
+    (r#"{"leaseDurationSeconds": 2147483647}"#, "leaseDurationSeconds is absurd"),
+    (r#"{"holderIdentity": "somebody", "leaseDurationSeconds": 6}"#, "holder=\"somebody\""),
+    // Times are for people, and this one is a time; the next one is none for podswell.
+    (r#"{"renewTime": "2999-01-01T00:00:00.000000Z"}"#, ""),
+    (r#"{"renewTime": "9999-12-31T23:59:59.999999Z"}"#, "nonsense"),
+];
+/// What the API server does not let anybody write.
+const REFUSED: [&str; 3] = [
+    r#"{"leaseDurationSeconds": 0}"#,
+    r#"{"leaseDurationSeconds": -5}"#,
+    r#"{"leaseTransitions": -1}"#,
+];
+
+/// Somebody edits the lease: each time the log has one line for it, and one of the two holds it again.
+async fn edited(scene: &Scene, pair: [&Podswell; 2]) {
+    for spec in REFUSED {
+        assert!(!edit(scene, spec).await, "{spec} is accepted");
+    }
+    let names = [identity(pair[0]).await, identity(pair[1]).await];
+    for (spec, line) in EDITS {
+        let before = pair.map(|of| log(of).len());
+        assert!(edit(scene, spec).await, "{spec} is refused");
+        eventually(LIMIT, &format!("the lease is mended after {spec}"), || async {
+            let lease = scene.try_lease().await.map_err(|error| error.to_string())?;
+            let spec = lease.spec.unwrap_or_default();
+            let holder = spec.holder_identity.clone().unwrap_or_default();
+            let ours = names.contains(&holder) && spec.lease_duration_seconds == Some(4);
+            let present = spec.renew_time.as_ref().is_some_and(|at| at.0 < far());
+            if ours && present { Ok(()) } else { Err(format!("{spec:?}")) }
+        })
+        .await;
+        eventually(LIMIT, &format!("one leads after {spec}"), || async {
+            let [first, second] = [leading(pair[0]).await, leading(pair[1]).await];
+            if first.is_some() == second.is_none() { Ok(()) } else { Err((first, second)) }
+        })
+        .await;
+        if line.is_empty() {
+            continue;
+        }
+        let said = async || [0, 1].map(|of| log(pair[of])[before[of]..].matches(line).count());
+        let said = until(LIMIT, line, |said| said.contains(&1), said).await;
+        assert!(said.iter().all(|times| *times <= 1), "{spec}: {line}: {said:?}");
+    }
+}
+
+/// Applies a merge patch to the lease's spec as an administrator; whether it was accepted.
+async fn edit(scene: &Scene, spec: &str) -> bool {
+    let patch = format!(r#"{{"spec": {spec}}}"#);
+    let patch = ["patch", "lease", "podswell", "-n", SYSTEM, "--type=merge", "-p", &patch];
+    scene.plane.try_kubectl(&patch, "").await.status.success()
+}
+
+fn far() -> jiff::Timestamp {
+    "2900-01-01T00:00:00Z".parse().expect("a time")
+}
+
+fn log(podswell: &Podswell) -> String {
+    std::fs::read_to_string(podswell.log_path()).expect("its log")
+}
+
+/// How often the lease had changed hands when this process last read it, if it leads.
+async fn leading(podswell: &Podswell) -> Option<i64> {
+    let status = podswell.get("/v1/status").await;
+    status["lease"]["transitions"].as_i64().filter(|_| status["leader"] == true)
+}
+
+/// Looks for a moment at which both lead: the second one between two looks at the first one, which did not
+/// lose the lead in between, as the lease did not change hands. What a process says of itself may be some
+/// milliseconds old, so three such moments in a row count.
+async fn never_both(pair: [&Podswell; 2]) {
+    let mut in_a_row = 0;
+    while in_a_row < 3 {
+        let before = leading(pair[0]).await;
+        let other = leading(pair[1]).await;
+        let both = before.is_some() && other.is_some() && before == leading(pair[0]).await;
+        in_a_row = if both { in_a_row + 1 } else { 0 };
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("both lead");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -160,11 +160,20 @@ impl Podswell {
 
     /// Runs `podswell explain` against this process; returns its output.
     pub(crate) fn explain(&self, namespace: &str, name: &str) -> String {
+        self.ask(&["explain", &format!("deploy/{name}"), "-n", namespace])
+    }
+
+    /// Runs `podswell list` with more flags against this process; returns its output.
+    pub(crate) fn list(&self, more: &[&str]) -> String {
+        self.ask(&[&["list"], more].concat())
+    }
+
+    fn ask(&self, arguments: &[&str]) -> String {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_podswell"))
-            .args(["explain", &format!("deploy/{name}"), "-n", namespace])
+            .args(arguments)
             .args(["--server", &self.admin_url()])
             .output()
-            .expect("run podswell explain");
+            .expect("run podswell");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
