@@ -1,13 +1,16 @@
 //! A restart without a snapshot: every kind of Prometheus source gives podswell its windows back, and the
-//! time in which the server itself was away stays unknown, for it is neither zero nor what was before.
+//! time in which the server itself was away stays unknown, for it is neither zero nor what was before. Nor
+//! does a restart keep a workload up for which nothing is to do any more.
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::{Value, json};
+use tokio::join;
 use tokio::time::Instant;
 
 use crate::support::controlplane::{self, ControlPlane, Options};
-use crate::support::deployment::NewDeployment;
+use crate::support::deployment::{DeploymentRef, NewDeployment};
 use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
@@ -25,6 +28,7 @@ const AWAY: Duration = Duration::from_secs(15);
 /// By how much a window may lack more or less than the outage: samples at both ends, and the staleness.
 const ROOM: Duration = Duration::from_secs(6);
 const LOAD: u32 = 35;
+const PODS: i32 = 5;
 
 /// A name, what a definition says besides the usual, and the query that workloads bring.
 type Source = (&'static str, &'static str, Option<&'static str>);
@@ -50,10 +54,26 @@ const SOURCES: [Source; 3] = [
     ),
 ];
 
+/// A workload that has nothing to do from the restart on: its name, and where it goes.
+type Idle = (&'static str, i32);
+
+/// What scraping saw is forgotten; Prometheus was away for longer than the window.
+const IDLE: [Idle; 2] = [("scraped", 1), ("sleeper", 0)];
+/// For so long, of [`SHORT`], nothing may be lowered: 80 % have to be known. The first sample may stand for the
+/// second before it.
+const UNKNOWN: Duration = Duration::from_secs(8);
+/// As of [`NewDeployment::managed`]; shorter than the outage.
+const SHORT: &str = "12s";
+/// How long the way down may take: some windows, the machine may be busy.
+const DOWN: Duration = Duration::from_secs(90);
+
 fn config_maps(url: &str) -> String {
     let sources = SOURCES.map(|(name, rest, _)| (name.to_owned(), definition(url, rest)));
+    let mut sources: serde_json::Map<_, _> = sources.into_iter().collect();
+    let sleeper = format!("{}\nvisibleAtZero: true", SOURCES[1].1);
+    sources.insert("sleeper".to_owned(), definition(url, &sleeper));
     controlplane::config_maps([
-        ("podswell-sources", Value::Object(sources.into_iter().collect())),
+        ("podswell-sources", Value::Object(sources)),
         ("podswell", json!({ "query-namespaces": "shop" })),
     ])
 }
@@ -64,6 +84,15 @@ async fn window(podswell: &Podswell, name: &str) -> (Duration, f64) {
     let windows = &status["decision"]["windows"];
     let seconds = windows["coveredSeconds"].as_u64().unwrap_or(0);
     (Duration::from_secs(seconds), windows["stable"].as_f64().unwrap_or(0.0))
+}
+
+/// A workload of ten requests a pod, with so many pods as its load needs.
+fn deployment(name: &str, window: &str, source: &str) -> NewDeployment {
+    NewDeployment::new("shop", name, PODS)
+        .annotation("autoscaling.knative.dev/class", "kpa.podswell.dev")
+        .annotation("autoscaling.knative.dev/target", "10")
+        .annotation("autoscaling.knative.dev/window", window)
+        .annotation("podswell.dev/source", source)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,18 +106,16 @@ async fn windows_come_back_from_prometheus() {
     let mut podswell = Podswell::start(plane.folder(), &kubeconfig, &[]).await;
     let mut loads = Vec::new();
     for (name, _, query) in SOURCES {
-        let mut new = NewDeployment::new("shop", name, 5)
-            .annotation("autoscaling.knative.dev/class", "kpa.podswell.dev")
-            .annotation("autoscaling.knative.dev/target", "10")
-            .annotation("autoscaling.knative.dev/window", &format!("{}s", WINDOW.as_secs()))
-            .annotation("podswell.dev/source", name);
+        let mut new = deployment(name, &format!("{}s", WINDOW.as_secs()), name);
         if let Some(query) = query {
             new = new.annotation("podswell.dev/query", query);
         }
         new.create(&plane.client()).await;
-        let level = Level::Held(usize::try_from(LOAD).expect("a small number"));
-        loads.push(Load::start(node.table(), LoadOptions::new("shop", name), level));
+        loads.push(loaded(&node, name));
     }
+    NewDeployment::new("shop", "scraped", PODS).managed().create(&plane.client()).await;
+    deployment("sleeper", SHORT, "sleeper").create(&plane.client()).await;
+    let idle = IDLE.map(|(name, ..)| loaded(&node, name));
     for (name, ..) in SOURCES {
         let what = format!("the window of {name} is full of its load");
         let full = |(covered, load): &(Duration, f64)| {
@@ -100,14 +127,43 @@ async fn windows_come_back_from_prometheus() {
     let away_since = Instant::now();
     prometheus.kill();
     podswell.kill();
+    for load in idle {
+        load.stop();
+    }
     tokio::time::sleep(AWAY).await;
+    for (name, ..) in IDLE {
+        let deployment = DeploymentRef::new(&plane.client(), "shop", name);
+        assert_eq!(deployment.replicas().await.ok(), Some(PODS), "{name}");
+    }
+    let back = Instant::now();
     prometheus.restart().await;
     podswell.restart().await;
+    let idle = join_all(IDLE.map(|idle| goes_down(&plane, idle, back)));
+    join!(windows_are_back(&podswell, away_since), idle);
+    drop(loads);
+}
+
+fn loaded(node: &Node, name: &str) -> Load {
+    let level = Level::Held(usize::try_from(LOAD).expect("a small number"));
+    Load::start(node.table(), LoadOptions::new("shop", name), level)
+}
+
+/// It has been idle ever since, but that is known only as soon as enough was heard.
+async fn goes_down(plane: &ControlPlane, (name, bottom): Idle, back: Instant) {
+    let deployment = DeploymentRef::new(&plane.client(), "shop", name);
+    let replicas = || async { deployment.replicas().await.unwrap_or(PODS) };
+    until(DOWN, name, |seen| *seen < PODS, replicas).await;
+    let known = back.elapsed();
+    assert!(known >= UNKNOWN, "{name}: lowered after {known:?}");
+    until(DOWN, name, |seen| *seen == bottom, replicas).await;
+}
+
+async fn windows_are_back(podswell: &Podswell, away_since: Instant) {
     let restarted = Instant::now();
     for (name, ..) in SOURCES {
         let what = format!("{name} is heard again");
         let heard = |(covered, _): &(Duration, f64)| !covered.is_zero();
-        let (covered, load) = until(LIMIT, &what, heard, || window(&podswell, name)).await;
+        let (covered, load) = until(LIMIT, &what, heard, || window(podswell, name)).await;
         let (away, since) = (away_since.elapsed(), restarted.elapsed());
         let seen =
             format!("{name}: {covered:?} covered with {load}, away for {away:?}, {since:?} ago");
@@ -119,5 +175,4 @@ async fn windows_come_back_from_prometheus() {
             assert!(covered > since, "more than was heard since the restart: {seen}");
         }
     }
-    drop(loads);
 }

@@ -46,6 +46,7 @@ async fn roles_in_two_namespaces_are_enough() {
     let is_paused = |status: &Value| status.to_string().contains(r#""value":"paused""#);
     until(LIMIT, "blog is paused", is_paused, || podswell.target("blog", "web")).await;
     assert!(!is_paused(&podswell.target("shop", "web").await));
+    all_are_listed(&podswell).await;
 
     // One that was forbidden from the start joins when it may be read.
     let state = || async { watch(&podswell, "deployments in later").await["fault"].clone() };
@@ -55,6 +56,40 @@ async fn roles_in_two_namespaces_are_enough() {
     let _late = load("later");
     reaches(&plane, "later", 3).await;
     nothing_of_the_cluster_was_asked_for(&podswell).await;
+}
+
+/// The workloads of both namespaces, in every form. The problem of each is that nothing would wake it from zero.
+async fn all_are_listed(podswell: &Podswell) {
+    let columns = "namespace,name,replicas,ready,wants,signal,target,reason,attention,mode,managed,\
+        gate,panic,problems";
+    let steady = ["shop,web,3,3,3,fresh,Steady,", ",-,apply,yes,-,-,1"];
+    let paused = ["blog,web,3,3,3,fresh,Paused,", ",-,paused,yes,Paused,-,1"];
+    let fits = |line: &str, [head, tail]: [&str; 2]| line.starts_with(head) && line.ends_with(tail);
+    let csv = |text: &String| match text.lines().collect::<Vec<_>>()[..] {
+        [head, blog, shop] => head == columns && fits(blog, paused) && fits(shop, steady),
+        _ => false,
+    };
+    let listed = |form: &'static str| async move { podswell.list(&["-o", form]) };
+    until(LIMIT, "both are listed", csv, || listed("csv")).await;
+    let wide = listed("wide").await;
+    let head = columns.to_uppercase();
+    assert_eq!(wide.lines().next().map(words), Some(head.split(',').collect()), "{wide}");
+    let totals = wide.lines().last().map(words).unwrap_or_default();
+    assert_eq!(totals.get(..4), Some(&["*", "2", "6", "6"][..]), "{wide}");
+    let document: Value = serde_json::from_str(&listed("json").await).expect("a document");
+    assert_eq!(
+        (&document["kind"], &document["totals"]["targets"]),
+        (&"WorkloadList".into(), &2.into())
+    );
+    let blog = podswell.list(&["-n", "blog", "-o", "json"]);
+    let blog: Value = serde_json::from_str(&blog).expect("a document");
+    let names = [Value::from("blog")];
+    let seen = blog["items"].as_array().expect("items").iter();
+    assert_eq!(seen.map(|item| item["target"]["namespace"].clone()).collect::<Vec<_>>(), names);
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
 }
 
 async fn create(plane: &ControlPlane, namespace: &str) {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::binaries;
-use crate::support::controlplane::{ControlPlane, Options};
+use crate::support::controlplane::{self, ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
 
 pub(crate) const NAMESPACE: &str = "shop";
@@ -27,6 +27,7 @@ async fn the_tools_tell_the_truth_about_a_real_cluster() {
     let (_, asked) = check(&plane.kubeconfig(), &["--service-account", "podswell"]).await;
     assert_eq!(wrong(&asked), ["controller", "lease"], "{asked}");
     a_lost_right_is_named(&plane, &kubeconfig).await;
+    a_source_that_nobody_serves_is_named(&plane, &kubeconfig).await;
     workloads_are_looked_at(&plane, &kubeconfig).await;
     a_handed_over_field_outlives_its_manifest(&plane).await;
 }
@@ -50,13 +51,46 @@ async fn check(kubeconfig: &Path, more: &[&str]) -> (i32, Value) {
     (output.status.code().expect("an exit code"), document)
 }
 
-/// The checks that did not succeed.
-fn wrong(report: &Value) -> Vec<String> {
+/// The checks that did not succeed. Each of them says what to try first, and where more is to be read.
+fn failed(report: &Value) -> Vec<Value> {
     let categories = report["categories"].as_array().expect("categories");
     let checks =
         categories.iter().flat_map(|category| category["checks"].as_array().expect("checks"));
-    let failed = checks.filter(|check| check["result"] != "success");
-    failed.map(|check| check["name"].as_str().expect("a name").to_owned()).collect()
+    let failed: Vec<_> = checks.filter(|check| check["result"] != "success").cloned().collect();
+    for check in &failed {
+        let anchor = format!("(docs/checks.md#{})", check["name"].as_str().expect("a name"));
+        let hint = check["hint"].as_str().expect("a hint");
+        assert!(hint.strip_suffix(&anchor).is_some_and(|first| first.len() > 10), "{check}");
+        assert!(check["error"].as_str().is_some_and(|why| !why.is_empty()), "{check}");
+    }
+    failed
+}
+
+/// The names of [`failed`].
+fn wrong(report: &Value) -> Vec<String> {
+    let names = failed(report).into_iter().map(|check| check["name"].clone());
+    names.map(|name| name.as_str().expect("a name").to_owned()).collect()
+}
+
+/// A source at a port that nobody listens at.
+async fn a_source_that_nobody_serves_is_named(plane: &ControlPlane, kubeconfig: &Path) {
+    let definition = "server: { url: \"http://127.0.0.1:1\" }\nkind: backlog\nselector: jobs\n\
+        form: gauge\ninterval: 1s\nmatch: { namespace: namespace, workload: deployment }\n";
+    let sources = [("podswell-sources", json!({ "gone": definition }))];
+    plane.apply(&controlplane::config_maps(sources)).await;
+    let (code, report) = check(kubeconfig, &[]).await;
+    assert_eq!(code, 1, "{report}");
+    let failed = failed(&report);
+    let [source] = failed.iter().filter(|check| check["result"] == "error").collect::<Vec<_>>()[..]
+    else {
+        panic!("one check fails: {report}")
+    };
+    assert_eq!(source["name"], "source-answers", "{source}");
+    let text = source.to_string();
+    assert!(text.contains("gone") && text.contains("Unreachable"), "{source}");
+    // Where only podswell's pod reaches the server, it is left away.
+    assert_eq!(check(kubeconfig, &["--no-sources"]).await.0, 2);
+    plane.kubectl(&["delete", "configmap", "podswell-sources", "-n", SYSTEM]).await;
 }
 
 async fn a_lost_right_is_named(plane: &ControlPlane, kubeconfig: &Path) {
@@ -68,6 +102,7 @@ async fn a_lost_right_is_named(plane: &ControlPlane, kubeconfig: &Path) {
     let text = report.to_string();
     assert!(text.contains("may get, patch deployments/scale.apps in the cluster"), "{text}");
     assert!(text.contains("refused: get, watch"), "{text}");
+    assert!(text.contains("apply what podswell rbac prints (docs/checks.md#rights)"), "{text}");
     plane
         .kubectl_with_input(
             &["apply", "--server-side", "--force-conflicts", "-f", "-"],
