@@ -534,6 +534,8 @@ impl Poller {
             _ if found.ambiguous => Some(SourceFault::Ambiguous),
             _ if found.refused.is_some() => found.refused,
             _ if is_absent && alive.is_some() => None,
+            // What there is may be too old to be remembered.
+            None if found.present => Some(SourceFault::Stale),
             None => Some(SourceFault::Empty),
             Some(_) if !is_raw && !found.present => Some(SourceFault::Empty),
             Some(_) if !is_fresh => Some(SourceFault::Stale),

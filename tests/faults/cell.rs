@@ -7,22 +7,26 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PostParams;
 use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
+use podswell::core::decider::stages::{saturating_i32, want};
 use serde_json::{Value, json};
 
+use crate::footprint::Watch;
 use crate::ledger::Ledger;
 use crate::stage::{LIMIT, Stage};
 use crate::support::deployment::{DeploymentRef, NewDeployment, ensure_namespace};
 use crate::support::kubeconfig;
-use crate::support::load::{Level, Load, LoadOptions, Outcome};
+use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::podswell::{Podswell, PodswellOptions};
 use crate::support::proxy::{Proxy, Upstream};
-use crate::support::wait::{eventually, until};
+use crate::support::wait::{eventually, settles, until};
 
 /// The stable window of all workloads, the shortest that there is.
 pub(crate) const WINDOW: Duration = Duration::from_secs(6);
 /// Requests in flight that a pod of a workload can bear: the annotation. It shall carry 70 % of them.
 const BEARS: i32 = 10;
 const CARRIES: i32 = 7;
+/// For how long nothing moves where a workload has settled.
+const CALM: Duration = Duration::from_secs(2);
 /// No workload may have more, whatever is said of its load.
 pub(crate) const MOST: i32 = 13;
 /// How its pods are scraped.
@@ -50,20 +54,13 @@ pub(crate) struct CellOptions {
 
 pub(crate) struct Cell {
     name: String,
-    pub(crate) podswell: tokio::sync::Mutex<Podswell>,
+    pub(crate) podswell: Arc<tokio::sync::Mutex<Podswell>>,
     pub(crate) proxy: Proxy,
     /// Its workloads that carry load.
     pub(crate) workloads: Vec<Workload>,
-    marked: Mutex<Option<Footprint>>,
+    watch: Mutex<Option<Watch>>,
     /// Other ways that its process goes, kept open.
     kept: Mutex<Vec<Proxy>>,
-}
-
-/// What a process holds.
-#[derive(Debug, Clone, Copy)]
-struct Footprint {
-    resident_kib: u64,
-    descriptors: usize,
 }
 
 impl Cell {
@@ -95,10 +92,10 @@ impl Cell {
         let podswell = Podswell::start_with(&stage.folder, &path, options).await;
         Self {
             name: name.to_owned(),
-            podswell: podswell.into(),
+            podswell: Arc::new(podswell.into()),
             proxy,
             workloads: Vec::new(),
-            marked: Mutex::default(),
+            watch: Mutex::default(),
             kept: Mutex::default(),
         }
     }
@@ -106,16 +103,25 @@ impl Cell {
     /// Adds a workload of `pods` pods with the load for as many, and waits until that is known.
     pub(crate) async fn add(&mut self, stage: &Arc<Stage>, new: NewWorkload<'_>) {
         let workload = Workload::start(stage, &self.name, new).await;
-        // The window has to know nothing of the time before the load.
-        let what = format!("the window of {} is full of its load", workload.key);
-        let least = f64::from(load_of(new.pods) - 2);
-        let full = |status: &Value| {
-            status["decision"]["signal"]["state"] == "fresh"
-                && status["decision"]["windows"]["stable"].as_f64().is_some_and(|mean| mean > least)
-        };
-        until(LIMIT, &what, full, || self.status(&workload.namespace, &workload.name)).await;
-        workload.reaches(new.pods).await;
+        self.settles(&workload).await;
         self.workloads.push(workload);
+    }
+
+    /// Waits until the window of a workload is full of its load and nothing moves any more: as many
+    /// replicas are decided, written and ready as that load needs. From then on fewer are wrong for as
+    /// long as the load does not fall.
+    pub(crate) async fn settles(&self, workload: &Workload) {
+        let pods = *workload.asked.lock();
+        let what = format!("{} is settled with {pods} pods", workload.key);
+        settles(LIMIT, CALM, &what, None, || async {
+            // What was decided for another load may still be on its way; what has arrived is told.
+            let writing = self.proxy.is_writing();
+            let status = self.status(&workload.namespace, &workload.name).await;
+            let settled = !writing && workload.is_settled(pods, &status["decision"]);
+            (!settled).then(|| format!("writing: {writing}, {}", status["decision"]))
+        })
+        .await;
+        workload.ledger().raise_floor(&workload.key, decided_of(pods));
     }
 
     /// What podswell says of a workload.
@@ -138,28 +144,58 @@ impl Cell {
         until(LIMIT, &what, reached, status).await;
     }
 
+    /// Waits until podswell says this of the signal of a workload, and has counted more of these outcomes
+    /// than `before`.
+    pub(crate) async fn names(&self, workload: &Workload, told: Told, before: f64) {
+        let what = format!("podswell says of {}: {told:?}", workload.key);
+        let named = |(signal, counted): &(Value, f64)| {
+            let says_so = signal["state"] == told.state && signal["fault"] == json!(told.fault);
+            says_so && *counted > before
+        };
+        until(LIMIT, &what, named, || async {
+            let status = self.status(&workload.namespace, &workload.name).await;
+            (status["decision"]["signal"].clone(), self.counted(&told.series()).await)
+        })
+        .await;
+    }
+
+    /// The value of a series of podswell's metrics; 0 while there is none.
+    pub(crate) async fn counted(&self, series: &str) -> f64 {
+        self.podswell.lock().await.counted(series).await
+    }
+
+    /// What podswell answers at this path.
+    pub(crate) async fn asked_for(&self, path: &str) -> Value {
+        self.podswell.lock().await.get(path).await
+    }
+
+    /// What podswell says of itself.
+    pub(crate) async fn of_itself(&self) -> Value {
+        self.asked_for("/v1/status").await
+    }
+
     /// Keeps a proxy for as long as the process.
     pub(crate) fn keep(&self, proxy: Proxy) {
         self.kept.lock().push(proxy);
     }
 
-    /// Notes what the process holds now, to be compared by [`Self::is_flat`].
-    pub(crate) async fn mark(&self) {
-        let footprint = footprint(self.podswell.lock().await.id());
-        *self.marked.lock() = Some(footprint);
+    /// From now on what the process holds is noted.
+    pub(crate) fn mark(&self) {
+        *self.watch.lock() = Some(Watch::start(Arc::clone(&self.podswell)));
     }
 
-    /// Sees to it that the process holds about what it held at the mark.
+    /// Whether a fault is played, so that what the process holds counts.
+    pub(crate) fn plays(&self, plays: bool) {
+        self.watch.lock().iter().for_each(|watch| watch.counts(plays));
+    }
+
+    /// Sees to it that what the process held since [`Self::mark`] has no upward trend.
     ///
     /// # Panics
-    /// If it holds much more.
+    /// If it grew.
     pub(crate) fn is_flat(&self) {
-        let Some(before) = *self.marked.lock() else { return };
-        let id = self.podswell.try_lock().expect("nobody uses it any more").id();
-        let now = footprint(id);
-        let kib = before.resident_kib * 3 / 2 + 24 * 1024;
-        let flat = now.resident_kib <= kib && now.descriptors <= before.descriptors + 64;
-        assert!(flat, "{}: {before:?} became {now:?}", self.name);
+        let watch = self.watch.lock().take().expect("it was marked");
+        watch.is_flat().unwrap_or_else(|grown| panic!("{}: {grown}", self.name));
     }
 }
 
@@ -173,14 +209,6 @@ impl Drop for Cell {
             println!("{}: the end of podswell's log:\n{}", self.name, podswell.log_tail(6000));
         }
     }
-}
-
-fn footprint(id: u32) -> Footprint {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
-    let number = line.split_whitespace().next().expect("a number");
-    let descriptors = std::fs::read_dir(format!("/proc/{id}/fd")).expect("it runs").count();
-    Footprint { resident_kib: number.parse().expect("a number"), descriptors }
 }
 
 /// Makes a system namespace with the installation's rights and these sources.
@@ -219,6 +247,26 @@ where
     api.create(&PostParams::default(), &object).await.expect("copy an object");
 }
 
+/// What podswell says of a signal under a fault.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    pub(crate) source: &'static str,
+    /// The state of the signal.
+    pub(crate) state: &'static str,
+    /// Why it is lost; none where what is heard is right, but perhaps not all.
+    pub(crate) fault: Option<&'static str>,
+    /// What is counted, for each answer or each pod.
+    pub(crate) outcome: &'static str,
+}
+
+impl Told {
+    /// The series that counts it.
+    pub(crate) fn series(&self) -> String {
+        let Self { source, outcome, .. } = self;
+        format!("podswell_samples_total{{source=\"{source}\",outcome=\"{outcome}\"}}")
+    }
+}
+
 /// A workload to be added to a cell.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewWorkload<'a> {
@@ -254,7 +302,8 @@ pub(crate) struct Workload {
     held: Load,
     /// Short requests.
     short: Load,
-    seen: Mutex<Outcome>,
+    /// The pods that its load is the work of.
+    asked: Mutex<i32>,
 }
 
 /// Requests in flight that are the work of so many pods, with room on both sides.
@@ -267,8 +316,14 @@ fn level_of(pods: i32) -> Level {
     Level::Held(usize::try_from(load_of(pods)).expect("at least one pod"))
 }
 
-/// The fewest pods that can bear the load of so many: what is between the two is room for how a load
-/// shows while it moves from pod to pod on a busy machine.
+/// What is decided for the load of so many pods while nothing moves: the same number.
+fn decided_of(pods: i32) -> i32 {
+    saturating_i32(want(f64::from(load_of(pods)), f64::from(CARRIES)))
+}
+
+/// The fewest pods that can bear the load of so many: what is between them and those that are decided is
+/// room for how a load shows while it moves from pod to pod on a busy machine. Requests that have left a
+/// pod which was asked before, and have come to one that is asked no more, are seen nowhere.
 fn needed_of(pods: i32) -> i32 {
     (load_of(pods) + BEARS - 1) / BEARS
 }
@@ -300,9 +355,22 @@ impl Workload {
             namespace: namespace.to_owned(),
             name: new.name.to_owned(),
             deployment: DeploymentRef::new(&stage.client, namespace, new.name),
+            asked: Mutex::new(new.pods),
             stage: stage.clone(),
-            seen: Mutex::new(Outcome { ok: 0, failed: 0, no_pod: 0 }),
         }
+    }
+
+    /// Whether this decision, and what is stored and ready, is what the load of so many pods comes to.
+    fn is_settled(&self, pods: i32, decision: &Value) -> bool {
+        let windows = &decision["windows"];
+        let replicas = self.replicas();
+        decision["signal"]["state"] == "fresh"
+            && windows["coveredSeconds"] == WINDOW.as_secs()
+            && windows["stable"].as_f64().is_some_and(|mean| mean >= f64::from(load_of(pods)))
+            && decision["panicMode"].is_null()
+            // On a busy machine the short requests may be enough for one more.
+            && (replicas == pods || replicas == pods + 1)
+            && ["replicas", "desired", "ready"].iter().all(|key| decision[key] == replicas)
     }
 
     fn ledger(&self) -> &Ledger {
@@ -315,10 +383,18 @@ impl Workload {
 
     /// Sets the load that is the work of so many pods and waits for nothing.
     pub(crate) fn asks_for(&self, pods: i32) {
-        if pods < self.replicas() {
-            self.ledger().set_floor(&self.key, needed_of(pods));
+        let before = std::mem::replace(&mut *self.asked.lock(), pods);
+        if pods < before {
+            self.moves();
         }
         self.held.set(level_of(pods));
+    }
+
+    /// From now on its load may move from pod to pod, or show as less than it is, until it has settled
+    /// again: fewer replicas than can bear it are wrong.
+    pub(crate) fn moves(&self) {
+        let pods = *self.asked.lock();
+        self.ledger().set_floor(&self.key, needed_of(pods));
     }
 
     /// Waits until there are at least so many replicas; from then on fewer than bear the load are wrong.
@@ -328,7 +404,7 @@ impl Workload {
             if enough { Ok(()) } else { Err(self.ledger().story(&self.key)) }
         })
         .await;
-        self.ledger().set_floor(&self.key, needed_of(pods));
+        self.ledger().raise_floor(&self.key, needed_of(pods));
     }
 
     /// Sets a higher load and waits until it is carried.
@@ -347,24 +423,35 @@ impl Workload {
         .await;
     }
 
-    /// Sees to it that nothing was lost so far: there never were fewer replicas than needed, every
-    /// request was answered, and there were requests since the last look.
+    /// Sees to it that nothing was lost so far: there never were fewer replicas than are right, and every
+    /// request was answered.
     ///
     /// # Panics
     /// If something was lost.
     pub(crate) fn has_lost_nothing(&self) {
         self.ledger().verdict(&self.key).unwrap_or_else(|why| panic!("{why}"));
         let now = self.short.outcome();
-        let before = std::mem::replace(&mut *self.seen.lock(), now);
         assert_eq!((now.failed, now.no_pod), (0, 0), "{}: {now:?}", self.key);
         assert!(self.replicas() <= MOST, "{}: {} replicas", self.key, self.replicas());
-        assert!(now.ok > before.ok, "{}: no request was answered", self.key);
     }
 
-    /// [`Self::has_lost_nothing`] after this time, which goes by under a fault.
+    /// [`Self::has_lost_nothing`] after this time, which goes by under a fault, and in which requests are
+    /// answered.
     pub(crate) async fn endures(&self, span: Duration) {
+        let before = self.short.outcome().ok;
         tokio::time::sleep(span).await;
+        let what = format!("requests to {} are answered", self.key);
+        let answered = || async { self.short.outcome().ok };
+        until(LIMIT, &what, |answered| *answered > before, answered).await;
         self.has_lost_nothing();
+    }
+
+    /// Waits until its Kubernetes Events give all these reasons.
+    pub(crate) async fn is_told(&self, reasons: &[&str]) {
+        let what = format!("Events of {} say {reasons:?}", self.key);
+        let all =
+            |told: &Vec<String>| reasons.iter().all(|reason| told.iter().any(|t| t == reason));
+        until(LIMIT, &what, all, || self.event_reasons()).await;
     }
 
     /// The reasons of its Kubernetes Events.

@@ -51,14 +51,16 @@ pub(crate) async fn stepped(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     let mut cell = Cell::start(&stage, "clock", options).await;
     cell.add(&stage, NewWorkload::new("scraped")).await;
     cell.add(&stage, NewWorkload::from("asked", "requests")).await;
-    cell.mark().await;
+    cell.mark();
     let [scraped, asked] = &cell.workloads[..] else { panic!("two workloads") };
     for seconds in dice.shuffled(vec![3600, -3600]) {
+        let told = prometheus::lost("Stale");
+        let before = cell.counted(&told.series()).await;
         step(&file, seconds);
         is_off_by(&stage, seconds).await;
         if seconds > 0 {
             // What was stamped by another clock looks too old.
-            cell.hears(asked, "lost").await;
+            cell.names(asked, told, before).await;
         }
         asked.endures(WINDOW + dice.millis(1000..=3000)).await;
         // What needs no stamps goes on as if nothing had been.

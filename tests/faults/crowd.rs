@@ -65,10 +65,9 @@ pub(crate) async fn changed_at_once(stage: Arc<Stage>, mut dice: Dice) -> Vec<Ce
     let mut cell = Cell::start(&stage, "crowd", CellOptions::default()).await;
     cell.add(&stage, NewWorkload::new("busy")).await;
     make(&stage).await;
-    let status = || async { cell.podswell.lock().await.get("/v1/status").await };
     let known = |status: &Value| status["targets"].as_u64() > Some(ALL as u64);
-    until(LIMIT, "all are known", known, status).await;
-    cell.mark().await;
+    until(LIMIT, "all are known", known, || cell.of_itself()).await;
+    cell.mark();
     let workload = &cell.workloads[0];
 
     // 200 by their annotations, in an order of their own.
@@ -85,6 +84,7 @@ pub(crate) async fn changed_at_once(stage: Arc<Stage>, mut dice: Dice) -> Vec<Ce
         .for_each_concurrent(AT_ONCE, |changed| async { changed.await.expect("annotate") })
         .await;
     tokio::join!(have(&stage, SOME, 2), workload.reaches(8));
+    cell.settles(workload).await;
 
     // All by the cluster's defaults, in one moment.
     let defaults = json!({

@@ -16,8 +16,10 @@ pub(crate) async fn annotations(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> 
     let mut cell = Cell::start(&stage, "flapping", CellOptions::default()).await;
     cell.add(&stage, NewWorkload::new("undecided")).await;
     cell.add(&stage, NewWorkload::new("neighbour")).await;
-    cell.mark().await;
+    cell.mark();
     let [undecided, neighbour] = &cell.workloads[..] else { panic!("two workloads") };
+    // With the higher target its load is the work of fewer.
+    undecided.moves();
     let (changes, began) = (stage.ledger.changes(&undecided.key), Instant::now());
     let flaps = [
         ("autoscaling.knative.dev/target", [Some("12"), Some("10")]),

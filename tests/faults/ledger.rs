@@ -1,5 +1,6 @@
 //! Every change of every Deployment's replicas, as the API server tells it, held against the fewest that
-//! the load needs at that moment.
+//! are right at that moment: those that were decided for the load while nothing moved, or, while it moves
+//! from pod to pod, those that can bear it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -66,12 +67,25 @@ impl Ledger {
         self.accounts.lock().get(key).map_or(0, |account| account.history.len())
     }
 
+    /// What it changed to after so many changes.
+    pub(crate) fn had(&self, key: &str, changes: usize) -> Vec<i32> {
+        let accounts = self.accounts.lock();
+        let history = accounts.get(key).map(|account| account.history.iter().skip(changes));
+        history.into_iter().flatten().map(|(_, replicas)| *replicas).collect()
+    }
+
     /// From now on fewer than these are wrong; there are as many.
     pub(crate) fn set_floor(&self, key: &str, floor: i32) {
         let mut accounts = self.accounts.lock();
         let account = accounts.entry(key.to_owned()).or_default();
         account.floor = floor;
         account.check(self.began.elapsed());
+    }
+
+    /// From now on fewer than these are wrong, if fewer were right so far.
+    pub(crate) fn raise_floor(&self, key: &str, floor: i32) {
+        let now = self.accounts.lock().get(key).map_or(0, |account| account.floor);
+        self.set_floor(key, floor.max(now));
     }
 
     /// What went wrong with it, with all that happened to it.

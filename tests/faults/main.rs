@@ -21,6 +21,7 @@ mod clock;
 mod crowd;
 mod dice;
 mod flapping;
+mod footprint;
 mod ledger;
 mod outage;
 mod pair;
@@ -62,9 +63,12 @@ fn all(stage: &Arc<Stage>, seed: u64) -> Vec<Run> {
         run(stage, "prometheus killed", seed, prometheus::killed),
         run(stage, "prometheus lying", seed, prometheus::lying),
         run(stage, "prometheus silent", seed, prometheus::silent),
-        run(stage, "pods", seed, pods::unscrapable_and_lying),
-        run(stage, "writes", seed, api_server::writes),
-        run(stage, "watches", seed, api_server::watches),
+        run(stage, "pods unscrapable", seed, pods::unscrapable),
+        run(stage, "pods lying", seed, pods::lying),
+        run(stage, "writes refused", seed, api_server::refused_writes),
+        run(stage, "writes unclear", seed, api_server::unclear_writes),
+        run(stage, "watches broken", seed, api_server::broken_watches),
+        run(stage, "watches silent", seed, api_server::silent_watches),
         run(stage, "rights", seed, rights::taken_away),
         run(stage, "clock", seed, clock::stepped),
         run(stage, "pair", seed, pair::killed_frozen_cut_off),
@@ -99,6 +103,9 @@ async fn nothing_is_lost_whatever_fails() {
         .map(|(name, play)| {
             let played = async move {
                 let cells = play.await;
+                for cell in &cells {
+                    cell.plays(false);
+                }
                 report(&format!("{name}: ok, after {} s", began.elapsed().as_secs()));
                 cells
             };
@@ -113,6 +120,9 @@ async fn nothing_is_lost_whatever_fails() {
         }
     }
     assert!(failed.is_empty(), "failed with PODSWELL_FAULT_SEED={seed}: {failed:?}");
+    for cell in &cells {
+        cell.plays(true);
+    }
     outage::of_the_api_server(&stage, &cells, Dice::new(seed, "outage")).await;
     report(&format!("outage: ok, after {} s", began.elapsed().as_secs()));
     cells.iter().for_each(Cell::is_flat);

@@ -20,12 +20,12 @@ enum Fate {
 }
 
 async fn leads(cell: &Cell) -> bool {
-    cell.podswell.lock().await.get("/v1/status").await["leader"] == true
+    cell.of_itself().await["leader"] == true
 }
 
 async fn takes_over(cell: &Cell) {
-    let status = || async { cell.podswell.lock().await.get("/v1/status").await };
-    until(LIMIT, "it leads", |status: &Value| status["leader"] == true, status).await;
+    let leading = |status: &Value| status["leader"] == true;
+    until(LIMIT, "it leads", leading, || cell.of_itself()).await;
 }
 
 /// Who stands by passes on what the holder says.
@@ -42,7 +42,9 @@ pub(crate) async fn killed_frozen_cut_off(stage: Arc<Stage>, mut dice: Dice) -> 
     first.add(&stage, NewWorkload::new("led")).await;
     let second = Cell::join(&stage, "pair", "pair-system", with_peers()).await;
     takes_over(&first).await;
-    second.mark().await;
+    second.settles(&first.workloads[0]).await;
+    first.mark();
+    second.mark();
     let workload = &first.workloads[0];
     let mut pods = 5;
     for fate in dice.shuffled(vec![Fate::Killed, Fate::Frozen, Fate::CutOff]) {
@@ -57,6 +59,11 @@ pub(crate) async fn killed_frozen_cut_off(stage: Arc<Stage>, mut dice: Dice) -> 
         pods = if pods == 5 { 8 } else { 5 };
         workload.asks_for(pods);
         takes_over(heir).await;
+        if matches!(fate, Fate::CutOff) {
+            let says_so = |status: &Value| status["lease"]["fault"] == "Timeout";
+            until(LIMIT, "it says why it leads no more", says_so, || holder.of_itself()).await;
+            assert!(holder.proxy.struck()[0] > 0, "nothing was cut off");
+        }
         if pods == 8 {
             workload.reaches(8).await;
             assert!(heir.proxy.scale_writes() > written, "somebody else wrote");
@@ -73,6 +80,7 @@ pub(crate) async fn killed_frozen_cut_off(stage: Arc<Stage>, mut dice: Dice) -> 
             assert_eq!(holder.proxy.scale_writes(), written, "{fate:?}: an old holder writes");
         }
         holder.hears_all().await;
+        tokio::join!(first.settles(workload), second.settles(workload));
     }
     workload.shrinks_to(5).await;
     workload.has_lost_nothing();

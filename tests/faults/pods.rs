@@ -4,58 +4,119 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use serde_json::Value;
 
-use crate::cell::{Cell, CellOptions, NewWorkload};
+use crate::cell::{Cell, CellOptions, MOST, NewWorkload, Told};
 use crate::dice::Dice;
 use crate::stage::{LIMIT, Stage};
 use crate::support::app::Fault;
-use crate::support::wait::eventually;
+use crate::support::wait::{eventually, until};
 
-pub(crate) async fn unscrapable_and_lying(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
-    let mut cell = Cell::start(&stage, "pods", CellOptions::default()).await;
-    cell.add(&stage, NewWorkload::new("scraped")).await;
-    cell.mark().await;
+/// What podswell says of a pod.
+#[derive(Debug, Clone, Copy)]
+enum Said {
+    /// That it has this fault; the load is known in part.
+    Fault(&'static str),
+    /// Its own number, which is believed: so many replicas follow from it.
+    Replicas(i32),
+}
+
+/// Half of the pods give no number, each in its own way.
+pub(crate) async fn unscrapable(stage: Arc<Stage>, dice: Dice) -> Vec<Cell> {
+    let cases = vec![
+        (Fault::Closed, Said::Fault("Unreachable")),
+        (Fault::Status(StatusCode::INTERNAL_SERVER_ERROR), Said::Fault("BadStatus")),
+        (Fault::Slow(Duration::from_secs(5)), Said::Fault("Timeout")),
+        (Fault::Garbage, Said::Fault("Malformed")),
+        (Fault::Huge(16 << 20), Said::Fault("TooLarge")),
+    ];
+    faulty(&stage, "pods", cases, dice).await
+}
+
+/// One pod gives numbers that are not true. Who says 0 is believed, and the others can bear that; so is
+/// who says what can be, within max-scale. The limit of that is a million times the target.
+pub(crate) async fn lying(stage: Arc<Stage>, dice: Dice) -> Vec<Cell> {
+    let cases = vec![
+        (Fault::NotANumber, Said::Fault("InvalidSample")),
+        (Fault::Number(-1e6), Said::Fault("InvalidSample")),
+        (Fault::Number(1e308), Said::Fault("Implausible")),
+        (Fault::Number(1e9), Said::Fault("Implausible")),
+        (Fault::Number(1e6), Said::Replicas(MOST)),
+        (Fault::Number(0.0), Said::Replicas(4)),
+    ];
+    faulty(&stage, "liars", cases, dice).await
+}
+
+/// Goes through the faults one after the other: of one pod that is believed or not, or of half of them.
+async fn faulty(
+    stage: &Arc<Stage>,
+    name: &str,
+    cases: Vec<(Fault, Said)>,
+    mut dice: Dice,
+) -> Vec<Cell> {
+    let mut cell = Cell::start(stage, name, CellOptions::default()).await;
+    cell.add(stage, NewWorkload::new("scraped")).await;
+    cell.mark();
     let workload = &cell.workloads[0];
-    let half = [
-        Fault::Closed,
-        Fault::Status(StatusCode::INTERNAL_SERVER_ERROR),
-        Fault::Slow(Duration::from_secs(5)),
-        Fault::Garbage,
-        Fault::Huge(16 << 20),
-    ];
-    // Who says 0 is believed, and the others can bear that; a large number is bounded by max-scale.
-    let one = [
-        Fault::NotANumber,
-        Fault::Number(-1e6),
-        Fault::Number(1e308),
-        Fault::Number(1e9),
-        Fault::Number(0.0),
-    ];
-    let faults = half.map(|fault| (fault, true)).into_iter();
-    let faults = faults.chain(one.map(|fault| (fault, false))).collect();
-    for (fault, is_half) in dice.shuffled(faults) {
-        let pods = dice.shuffled(stage.node.table().ready("pods", "scraped"));
-        let number = if is_half { pods.len() / 2 } else { 1 };
-        for pod in pods.iter().take(number) {
+    for (fault, said) in dice.shuffled(cases) {
+        let pods = dice.shuffled(stage.node.table().ready(name, "scraped"));
+        let number = if name == "pods" { pods.len() / 2 } else { 1 };
+        let faulty: Vec<_> = pods.iter().take(number).collect();
+        let told = match said {
+            Said::Fault(fault) => {
+                Some(Told { source: "scrape", state: "partial", fault: None, outcome: fault })
+            }
+            Said::Replicas(_) => None,
+        };
+        let before = match told {
+            Some(told) => cell.counted(&told.series()).await,
+            None => 0.0,
+        };
+        if told.is_none() {
+            // The load seems to be another one.
+            workload.moves();
+        }
+        let changes = stage.ledger.changes(&workload.key);
+        for pod in &faulty {
             pod.app.set_fault(fault.clone());
         }
-        workload.endures(dice.millis(4000..=6000)).await;
-        // A lie that is a number is told from silence; the limit is a million times the target.
-        if matches!(fault, Fault::Number(number) if number > 1e7) {
-            let named = format!("{} Implausible", pods[0].name);
-            eventually(LIMIT, "the pod that lies is named", || async {
-                let screen = cell.podswell.lock().await.explain("pods", "scraped");
-                if screen.contains(&named) { Ok(()) } else { Err(screen) }
-            })
-            .await;
+        let what = format!("{fault:?} is told as {said:?}");
+        let path = format!("/v1/targets/{name}/scraped/pods");
+        match said {
+            Said::Fault(fault) => {
+                let named =
+                    |table: &Value| faulty.iter().all(|pod| has_fault(table, &pod.name, fault));
+                until(LIMIT, &what, named, || cell.asked_for(&path)).await;
+                let line = format!("{} {fault}", faulty[0].name);
+                eventually(LIMIT, &what, || async {
+                    let screen = cell.podswell.lock().await.explain(name, "scraped");
+                    if screen.contains(&line) { Ok(()) } else { Err(screen) }
+                })
+                .await;
+            }
+            Said::Replicas(replicas) => {
+                let had = || async { stage.ledger.had(&workload.key, changes) };
+                until(LIMIT, &what, |had: &Vec<i32>| had.contains(&replicas), had).await;
+            }
         }
+        if let Some(told) = told {
+            cell.names(workload, told, before).await;
+        }
+        workload.endures(dice.millis(3000..=5000)).await;
         for pod in pods {
             pod.app.set_fault(Fault::None);
         }
         cell.hears_all().await;
+        cell.settles(workload).await;
     }
     workload.grows_to(7).await;
     workload.shrinks_to(5).await;
     workload.has_lost_nothing();
     vec![cell]
+}
+
+/// Whether podswell's table of pods says so of this one.
+fn has_fault(table: &Value, pod: &str, fault: &str) -> bool {
+    let mut rows = table["items"].as_array().into_iter().flatten();
+    rows.any(|row| row["name"] == pod && row["fault"] == fault)
 }

@@ -4,11 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::cell::{Cell, CellOptions, NewWorkload, WINDOW};
+use crate::cell::{Cell, CellOptions, NewWorkload, Told, Workload};
 use crate::dice::Dice;
-use crate::stage::Stage;
-use crate::support::proxy::{Proxy, Trouble, Upstream, all};
+use crate::stage::{LIMIT, Stage};
+use crate::support::proxy::{Matcher, Proxy, Trouble, Upstream, all};
+use crate::support::wait::until;
+
+/// How long requests to the source took, all together.
+const TOOK: &str = "podswell_source_request_duration_seconds_sum{source=\"requests\"}";
+
+/// What is said of the source `requests` that gives nothing.
+pub(crate) const fn lost(fault: &'static str) -> Told {
+    Told { source: "requests", state: "lost", fault: Some(fault), outcome: fault }
+}
 
 /// How long it is dead.
 const KILLED: Duration = Duration::from_secs(40);
@@ -26,7 +36,7 @@ async fn cell(stage: &Arc<Stage>, name: &str, url: &str) -> Cell {
     let options = CellOptions { sources: vec![source(url)], ..CellOptions::default() };
     let mut cell = Cell::start(stage, name, options).await;
     cell.add(stage, NewWorkload::from("asked", "requests")).await;
-    cell.mark().await;
+    cell.mark();
     cell
 }
 
@@ -36,10 +46,15 @@ pub(crate) async fn killed(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     let cell = cell(&stage, "killed", &url).await;
     let workload = &cell.workloads[0];
     tokio::time::sleep(dice.millis(0..=3000)).await;
+    let told = lost("Unreachable");
+    let before = cell.counted(&told.series()).await;
     stage.mortal.lock().await.kill();
-    workload.endures(KILLED).await;
+    let began = Instant::now();
+    cell.names(workload, told, before).await;
+    workload.endures(KILLED.saturating_sub(began.elapsed())).await;
     stage.mortal.lock().await.restart_empty().await;
     cell.hears_all().await;
+    workload.is_told(&["SignalLost", "SignalBack"]).await;
     workload.grows_to(7).await;
     workload.shrinks_to(5).await;
     workload.has_lost_nothing();
@@ -102,8 +117,11 @@ fn empty(answer: &mut Value) {
 
 /// Every second series is missing.
 fn halved(answer: &mut Value) {
-    let Some(series) = series(answer) else { return };
-    series.truncate(series.len() / 2);
+    let (Some(series), mut kept) = (series(answer), false) else { return };
+    series.retain(|_| {
+        kept = !kept;
+        kept
+    });
 }
 
 /// Zero everywhere, with the remark that this is not all.
@@ -116,50 +134,63 @@ fn no_answer_at_all(answer: &mut Value) {
     *answer = json!({ "status": "success", "data": { "resultType": "vector" } });
 }
 
+/// How an answer is changed.
+type Lie = fn(&mut Value);
+
+/// A trouble, and what is said of it.
+struct Case {
+    trouble: Trouble,
+    /// Nothing where answers are only late.
+    told: Option<Told>,
+}
+
 /// It answers in time, and nothing of it is true.
 pub(crate) async fn lying(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
-    let lies: Vec<fn(&mut Value)> = vec![
-        not_a_number,
-        negative,
-        yesterday,
-        repeated,
-        contradicted,
-        empty,
-        halved,
-        partial,
-        no_answer_at_all,
+    let heard = Told { source: "requests", state: "fresh", fault: None, outcome: "Value" };
+    let some = Told { state: "partial", ..heard };
+    let lies: [(Lie, Told); 9] = [
+        (not_a_number, lost("InvalidSample")),
+        (negative, lost("InvalidSample")),
+        (yesterday, lost("Stale")),
+        (repeated, lost("Ambiguous")),
+        // Series of one pod are summed.
+        (contradicted, heard),
+        (empty, lost("Stale")),
+        (halved, some),
+        (partial, lost("PartialAnswer")),
+        (no_answer_at_all, lost("Malformed")),
     ];
-    let troubles = dice.shuffled(lies).into_iter().map(Trouble::Altered).collect();
-    troubled(&stage, "lying", troubles, &mut dice).await
+    let case = |(lie, told)| Case { trouble: Trouble::Altered(lie), told: Some(told) };
+    let cases = dice.shuffled(lies.map(case).into_iter().collect());
+    troubled(&stage, "lying", cases, &mut dice).await
 }
 
 /// It answers late, with a failure, or not at all.
 pub(crate) async fn silent(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
-    let troubles = vec![
-        Trouble::Silence,
-        Trouble::Closed,
-        Trouble::Late(dice.millis(3500..=8000)),
-        Trouble::Late(dice.millis(300..=1500)),
-        Trouble::Status(503, None),
-        Trouble::Status(429, Some(1)),
+    let cases = [
+        (Trouble::Silence, Some(lost("Timeout"))),
+        (Trouble::Closed, Some(lost("Unreachable"))),
+        (Trouble::Late(dice.millis(3500..=8000)), Some(lost("Timeout"))),
+        (Trouble::Late(dice.millis(300..=1500)), None),
+        (Trouble::Status(503, None), Some(lost("BadStatus"))),
+        (Trouble::Status(429, Some(1)), Some(lost("BadStatus"))),
     ];
-    let troubles = dice.shuffled(troubles);
-    troubled(&stage, "silent", troubles, &mut dice).await
+    let cases = cases.map(|(trouble, told)| Case { trouble, told });
+    let cases = dice.shuffled(cases.into_iter().collect());
+    troubled(&stage, "silent", cases, &mut dice).await
 }
 
-/// Goes through the troubles one after the other; between them all is well for a moment.
-async fn troubled(
-    stage: &Arc<Stage>,
-    name: &str,
-    troubles: Vec<Trouble>,
-    dice: &mut Dice,
-) -> Vec<Cell> {
+/// Goes through the troubles one after the other; each strikes and is named, and between them all is well
+/// for a moment.
+async fn troubled(stage: &Arc<Stage>, name: &str, cases: Vec<Case>, dice: &mut Dice) -> Vec<Cell> {
     let proxy = Proxy::start(Upstream::Plain(stage.steady.url()), None).await;
     let cell = cell(stage, name, &proxy.url()).await;
     let workload = &cell.workloads[0];
-    for trouble in troubles {
-        proxy.set(&[(all, trouble.clone())]);
-        workload.endures(WINDOW + dice.millis(500..=2500)).await;
+    for Case { trouble, told } in cases {
+        let rule = (all as Matcher, trouble);
+        strikes(&cell, workload, &proxy, &rule, told).await;
+        // Together with the time until it was named that is longer than the window.
+        workload.endures(dice.millis(4000..=6000)).await;
         proxy.heal();
         cell.hears_all().await;
     }
@@ -169,4 +200,27 @@ async fn troubled(
     // The way to the sources stays for as long as the process.
     cell.keep(proxy);
     vec![cell]
+}
+
+/// Brings a trouble about and waits until it struck and podswell says so.
+async fn strikes(
+    cell: &Cell,
+    workload: &Workload,
+    proxy: &Proxy,
+    rule: &(Matcher, Trouble),
+    told: Option<Told>,
+) {
+    let series = told.map_or_else(|| TOOK.to_owned(), |told| told.series());
+    let before = cell.counted(&series).await;
+    proxy.set(std::slice::from_ref(rule));
+    let what = format!("{rule:?} strikes");
+    until(LIMIT, &what, |struck| *struck > 0, || async { proxy.struck()[0] }).await;
+    match (told, &rule.1) {
+        (Some(told), _) => cell.names(workload, told, before).await,
+        (None, Trouble::Late(span)) => {
+            let least = before + span.as_secs_f64();
+            until(LIMIT, &what, |took| *took >= least, || cell.counted(&series)).await;
+        }
+        (None, other) => panic!("nothing is said of {other:?}"),
+    }
 }

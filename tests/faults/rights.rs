@@ -8,8 +8,7 @@ use kube::api::DeleteParams;
 
 use crate::cell::{Cell, CellOptions, NewWorkload, Workload};
 use crate::dice::Dice;
-use crate::stage::{LIMIT, Stage};
-use crate::support::wait::until;
+use crate::stage::Stage;
 
 /// A user who may read everywhere, and write scales and Events only where a binding says so.
 const RIGHTS: &str = r#"
@@ -71,14 +70,14 @@ pub(crate) async fn taken_away(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     let account = stage.plane.read().await.client_for_user("limited", None).await;
     let options = CellOptions { account: Some(account), ..CellOptions::default() };
     // A field selector knows no "or": all that is not anybody else's.
-    let others = ["killed", "lying", "silent", "pods", "writes", "watches", "clock", "pair"];
-    let others = others.iter().chain(&["flapping", "crowd", "restart"]);
+    let others = ["killed", "lying", "silent", "pods", "liars", "refused", "unclear", "broken"];
+    let others = others.iter().chain(&["unheard", "clock", "pair", "flapping", "restart", "crowd"]);
     let others: Vec<_> = others.map(|other| format!("metadata.namespace!={other}")).collect();
     let options = CellOptions { scope: others.join(","), ..options };
     let mut cell = Cell::start(&stage, "rights", options).await;
     cell.add(&stage, NewWorkload { namespace: lost, ..NewWorkload::new("lost") }).await;
     cell.add(&stage, NewWorkload { namespace: kept, ..NewWorkload::new("kept") }).await;
-    cell.mark().await;
+    cell.mark();
     let [without, with] = &cell.workloads[..] else { panic!("two workloads") };
     let bindings: Api<RoleBinding> = Api::namespaced(stage.client.clone(), lost);
     bindings.delete("writer", &DeleteParams::default()).await.expect("take the right away");
@@ -86,8 +85,7 @@ pub(crate) async fn taken_away(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     let before = cell.proxy.scale_writes();
     without.asks_for(8);
     with.grows_to(8).await;
-    let told = |reasons: &Vec<String>| reasons.iter().any(|reason| reason == "WriteFailed");
-    until(LIMIT, "an Event says so", told, || without.event_reasons()).await;
+    without.is_told(&["WriteFailed"]).await;
     let status = cell.status(lost, "lost").await;
     assert!(status["lastWrite"].to_string().contains("403"), "{status}");
     let stuck = without.replicas();

@@ -36,7 +36,8 @@ impl Stage {
         let plane = ControlPlane::start(Options::default()).await;
         let options = NodeOptions {
             start_delay: Duration::from_millis(300),
-            termination: Duration::from_secs(1),
+            // Long enough for the short requests of a busy machine.
+            termination: Duration::from_secs(3),
             ..NodeOptions::default()
         };
         let node = Node::start(plane.client(), options);

@@ -158,6 +158,15 @@ impl Podswell {
         String::from_utf8_lossy(&answer.body).into_owned()
     }
 
+    /// The value of one series of its metrics, named with all its labels as the page has them; 0 while
+    /// there is none.
+    pub(crate) async fn counted(&self, series: &str) -> f64 {
+        let metrics = self.metrics().await;
+        let values =
+            metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        values.map(|value| value.parse::<f64>().expect("a number")).sum()
+    }
+
     /// Runs `podswell explain` against this process; returns its output.
     pub(crate) fn explain(&self, namespace: &str, name: &str) -> String {
         self.ask(&["explain", &format!("deploy/{name}"), "-n", namespace])

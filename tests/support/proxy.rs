@@ -56,6 +56,20 @@ pub(crate) enum Trouble {
     Altered(fn(&mut Value)),
 }
 
+/// A trouble in force, and how often it struck.
+#[derive(Clone)]
+struct Rule {
+    matcher: Matcher,
+    trouble: Trouble,
+    struck: Arc<AtomicU64>,
+}
+
+impl Rule {
+    fn strike(&self) {
+        self.struck.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Whether a rule is about a request.
 pub(crate) type Matcher = fn(&Parts) -> bool;
 
@@ -107,13 +121,15 @@ struct Shared {
     /// Added to the field selector of each list and watch of a whole cluster.
     scope: Option<String>,
     plain: hyper_util::client::legacy::Client<HttpConnector, Body>,
-    rules: Mutex<Vec<(Matcher, Trouble)>>,
+    rules: Mutex<Vec<Rule>>,
     /// Tells of changed rules.
     changed: watch::Sender<u64>,
     /// Tells that open connections shall break.
     cut: watch::Sender<u64>,
     writes: AtomicU64,
+    ended: AtomicU64,
     requests: AtomicU64,
+    broken: AtomicU64,
 }
 
 impl Proxy {
@@ -131,7 +147,9 @@ impl Proxy {
             changed: watch::Sender::new(0),
             cut: watch::Sender::new(0),
             writes: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            broken: AtomicU64::new(0),
         });
         let router = Router::new().fallback(handle).with_state(Arc::clone(&shared));
         Self { shared, port, serving: tokio::spawn(accept(listener, router)) }
@@ -144,7 +162,12 @@ impl Proxy {
 
     /// Replaces all rules; of several that match, the first one counts.
     pub(crate) fn set(&self, rules: &[(Matcher, Trouble)]) {
-        *self.shared.rules.lock() = rules.to_vec();
+        let rule = |(matcher, trouble): &(Matcher, Trouble)| Rule {
+            matcher: *matcher,
+            trouble: trouble.clone(),
+            struck: Arc::default(),
+        };
+        *self.shared.rules.lock() = rules.iter().map(rule).collect();
         self.shared.changed.send_modify(|number| *number += 1);
     }
 
@@ -158,9 +181,27 @@ impl Proxy {
         self.shared.cut.send_modify(|number| *number += 1);
     }
 
+    /// How often each of the present rules struck, in their order: an answer or a piece of one came late,
+    /// not at all, not as it was, or as another one. An answer that was altered into itself counts as none.
+    pub(crate) fn struck(&self) -> Vec<u64> {
+        let rules = self.shared.rules.lock();
+        rules.iter().map(|rule| rule.struck.load(Ordering::Relaxed)).collect()
+    }
+
+    /// How many answers were broken off by [`Self::cut`].
+    pub(crate) fn broken(&self) -> u64 {
+        self.shared.broken.load(Ordering::Relaxed)
+    }
+
     /// How many writes of a scale were asked for, whatever came of them.
     pub(crate) fn scale_writes(&self) -> u64 {
         self.shared.writes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write of a scale is under way.
+    pub(crate) fn is_writing(&self) -> bool {
+        let ended = self.shared.ended.load(Ordering::Relaxed);
+        self.scale_writes() > ended
     }
 
     /// How many requests there were.
@@ -176,17 +217,18 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn trouble(&self, parts: &Parts) -> Option<Trouble> {
+    fn rule(&self, parts: &Parts) -> Option<Rule> {
         let rules = self.rules.lock();
-        rules.iter().find(|(matcher, _)| matcher(parts)).map(|(_, trouble)| trouble.clone())
+        rules.iter().find(|rule| (rule.matcher)(parts)).cloned()
     }
 
-    /// Waits while there is silence; returns the trouble after it.
-    async fn after_silence(&self, parts: &Parts) -> Option<Trouble> {
+    /// Waits while there is silence; returns the rule after it.
+    async fn after_silence(&self, parts: &Parts) -> Option<Rule> {
         let mut changed = self.changed.subscribe();
         loop {
-            match self.trouble(parts) {
-                Some(Trouble::Silence) => {
+            match self.rule(parts) {
+                Some(Rule { trouble: Trouble::Silence, struck, .. }) => {
+                    struck.fetch_add(1, Ordering::Relaxed);
                     if changed.changed().await.is_err() {
                         return None;
                     }
@@ -235,25 +277,56 @@ impl Shared {
     }
 }
 
+/// A write of a scale, under way until it is dropped, as when the client leaves.
+struct Write(Arc<Shared>);
+
+impl Write {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        shared.writes.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     shared.requests.fetch_add(1, Ordering::Relaxed);
-    if scale_writes(&parts) {
-        shared.writes.fetch_add(1, Ordering::Relaxed);
-    }
+    let _write = scale_writes(&parts).then(|| Write::begin(&shared));
     let Ok(body) = axum::body::to_bytes(body, LIMIT).await else { return closed() };
-    let trouble = shared.after_silence(&parts).await;
+    let rule = shared.after_silence(&parts).await;
+    let trouble = rule.as_ref().map(|rule| &rule.trouble);
+    let strike = || rule.iter().for_each(Rule::strike);
     match trouble {
-        Some(Trouble::Status(status, retry_after)) => return failed(status, retry_after),
-        Some(Trouble::Closed) => return closed(),
-        Some(Trouble::Gone) if watches(&parts) => return gone().into_response(),
-        Some(Trouble::Late(span)) => tokio::time::sleep(span).await,
+        Some(Trouble::Status(status, retry_after)) => {
+            strike();
+            return failed(*status, *retry_after);
+        }
+        Some(Trouble::Closed) => {
+            strike();
+            return closed();
+        }
+        Some(Trouble::Gone) if watches(&parts) => {
+            strike();
+            return gone().into_response();
+        }
+        Some(Trouble::Late(span)) => {
+            strike();
+            tokio::time::sleep(*span).await;
+        }
         _ => {}
     }
     let Ok(answer) = shared.forward(&parts, body).await else { return closed() };
     match trouble {
-        Some(Trouble::Unanswered) => closed(),
-        Some(Trouble::Altered(alter)) => altered(answer, alter).await,
+        Some(Trouble::Unanswered) => {
+            strike();
+            closed()
+        }
+        Some(Trouble::Altered(alter)) => altered(answer, *alter, strike).await,
         _ => {
             let (head, body) = answer.into_parts();
             // The length does not hold for a body that may break.
@@ -296,11 +369,15 @@ fn gone() -> String {
     format!("{event}\n")
 }
 
-async fn altered(answer: Response, alter: fn(&mut Value)) -> Response {
+async fn altered(answer: Response, alter: fn(&mut Value), strike: impl FnOnce()) -> Response {
     let status = answer.status();
     let Ok(bytes) = axum::body::to_bytes(answer.into_body(), LIMIT).await else { return closed() };
-    let Ok(mut value) = serde_json::from_slice(&bytes) else { return closed() };
+    let Ok(before) = serde_json::from_slice::<Value>(&bytes) else { return closed() };
+    let mut value = before.clone();
     alter(&mut value);
+    if value != before {
+        strike();
+    }
     (status, axum::Json(value)).into_response()
 }
 
@@ -311,6 +388,7 @@ fn pieces(
     body: Body,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
     let (sender, receiver) = mpsc::channel(PIECES);
+    let (of_shared, of_parts) = (Arc::clone(&shared), parts.clone());
     tokio::spawn(async move {
         let mut body = body.into_data_stream();
         loop {
@@ -320,6 +398,10 @@ fn pieces(
                 () = sender.closed() => return,
             };
             let Some(piece) = piece else { return };
+            if let Some(Rule { trouble: Trouble::Silence, struck, .. }) = of_shared.rule(&of_parts)
+            {
+                struck.fetch_add(1, Ordering::Relaxed);
+            }
             let failed = piece.is_err();
             if sender.send((Instant::now(), piece)).await.is_err() || failed {
                 return;
@@ -354,22 +436,29 @@ impl Under {
     async fn next(&mut self) -> Option<Result<Bytes, std::io::Error>> {
         loop {
             self.changed.borrow_and_update();
-            let trouble = self.shared.trouble(&self.parts);
+            let rule = self.shared.rule(&self.parts);
+            let trouble = rule.as_ref().map(|rule| &rule.trouble);
+            let strike = || rule.iter().for_each(Rule::strike);
             let silent = matches!(trouble, Some(Trouble::Silence));
             if self.over {
                 return None;
             }
             if matches!(trouble, Some(Trouble::Gone)) && watches(&self.parts) {
                 self.over = true;
+                strike();
                 return Some(Ok(gone().into()));
             }
             let (at, piece) = tokio::select! {
                 received = self.receiver.recv(), if !silent => received?,
                 _ = self.changed.changed() => continue,
-                _ = self.cut.changed() => return Some(Err(self.broken())),
+                _ = self.cut.changed() => {
+                    self.shared.broken.fetch_add(1, Ordering::Relaxed);
+                    return Some(Err(self.broken()));
+                }
             };
             if let Some(Trouble::Late(span)) = trouble {
-                tokio::time::sleep_until(at + span).await;
+                strike();
+                tokio::time::sleep_until(at + *span).await;
             }
             return match piece {
                 Ok(bytes) => Some(Ok(bytes)),

@@ -22,11 +22,16 @@ pub(crate) async fn settles<T, F>(
     F: Future<Output = T>,
     T: Debug + PartialEq,
 {
-    let (mut right_since, started) = (Instant::now(), Instant::now());
-    while right_since.elapsed() < span {
+    let (mut right_since, started) = (None, Instant::now());
+    loop {
         let seen = look().await;
-        if seen != wanted {
-            right_since = Instant::now();
+        if seen == wanted {
+            // Only what was seen right ends it, however long the machine slept between two looks.
+            if right_since.get_or_insert_with(Instant::now).elapsed() >= span {
+                return;
+            }
+        } else {
+            right_since = None;
             let waited = started.elapsed();
             assert!(waited < limit, "not settled within {limit:?}: {what}; seen last: {seen:?}");
         }

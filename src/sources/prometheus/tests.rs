@@ -645,6 +645,7 @@ async fn every_bad_answer_has_its_own_fault() {
         ("negative", json(&matrix(&[at("-1", 0.0)])), SourceFault::InvalidSample),
         ("future", json(&matrix(&[at("1", 1e6)])), SourceFault::InvalidSample),
         ("old", json(&matrix(&[at("1", -30.0)])), SourceFault::Stale),
+        ("an hour old", json(&matrix(&[at("1", -3600.0)])), SourceFault::Stale),
         ("twice", json(&matrix(&[at("1", 0.0), at("2", 0.0)])), SourceFault::Ambiguous),
     ];
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n".to_owned();
