@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cell::{Cell, CellOptions, NewWorkload, WINDOW};
+use crate::cell::{Cell, CellOptions, NewWorkload, WINDOW, Workload};
 use crate::dice::Dice;
 use crate::stage::{LIMIT, Stage};
 use crate::support::proxy::{self, Matcher, Trouble};
@@ -76,11 +76,21 @@ async fn writes(
         assert!(tried <= 80, "{tried} writes, one after the other");
         cell.proxy.heal();
         // Only from where it belongs will the next load make it write.
+        comes_to(workload, pods).await;
         cell.settles(workload).await;
     }
     workload.shrinks_to(5).await;
     workload.has_lost_nothing();
     vec![cell]
+}
+
+/// Waits until a workload has the replicas that its load is the work of.
+async fn comes_to(workload: &Workload, pods: i32) {
+    if pods == 5 {
+        workload.shrinks_to(5).await;
+    } else {
+        workload.reaches(pods).await;
+    }
 }
 
 /// A trouble with reading the cluster.
@@ -192,6 +202,7 @@ async fn watches(
         .await;
         assert_eq!(cell.proxy.broken() > broken, cuts, "{rules:?}");
         cell.proxy.heal();
+        comes_to(workload, pods).await;
         cell.settles(workload).await;
         is_well(&cell).await;
     }

@@ -1,6 +1,7 @@
 //! One podswell process with its own way to the API server, and the workloads in its own namespace.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -9,6 +10,7 @@ use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
 use podswell::core::decider::stages::{saturating_i32, want};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::footprint::Watch;
 use crate::ledger::Ledger;
@@ -18,7 +20,7 @@ use crate::support::kubeconfig;
 use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::podswell::{Podswell, PodswellOptions};
 use crate::support::proxy::{Proxy, Upstream};
-use crate::support::wait::{eventually, settles, until};
+use crate::support::wait::{eventually, until};
 
 /// The stable window of all workloads, the shortest that there is.
 pub(crate) const WINDOW: Duration = Duration::from_secs(6);
@@ -27,6 +29,10 @@ const BEARS: i32 = 10;
 const CARRIES: i32 = 7;
 /// For how long nothing moves where a workload has settled.
 const CALM: Duration = Duration::from_secs(2);
+/// How long that is waited for.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
 /// No workload may have more, whatever is said of its load.
 pub(crate) const MOST: i32 = 13;
 /// How its pods are scraped.
@@ -59,6 +65,8 @@ pub(crate) struct Cell {
     /// Its workloads that carry load.
     pub(crate) workloads: Vec<Workload>,
     watch: Mutex<Option<Watch>>,
+    settled: AtomicUsize,
+    unsettled: AtomicUsize,
     /// Other ways that its process goes, kept open.
     kept: Mutex<Vec<Proxy>>,
 }
@@ -96,6 +104,8 @@ impl Cell {
             proxy,
             workloads: Vec::new(),
             watch: Mutex::default(),
+            settled: AtomicUsize::new(0),
+            unsettled: AtomicUsize::new(0),
             kept: Mutex::default(),
         }
     }
@@ -103,6 +113,15 @@ impl Cell {
     /// Adds a workload of `pods` pods with the load for as many, and waits until that is known.
     pub(crate) async fn add(&mut self, stage: &Arc<Stage>, new: NewWorkload<'_>) {
         let workload = Workload::start(stage, &self.name, new).await;
+        // The window has to know nothing of the time before the load.
+        let what = format!("the window of {} is full of its load", workload.key);
+        let least = f64::from(load_of(new.pods) - 2);
+        let full = |status: &Value| {
+            status["decision"]["signal"]["state"] == "fresh"
+                && status["decision"]["windows"]["stable"].as_f64().is_some_and(|mean| mean > least)
+        };
+        until(LIMIT, &what, full, || self.status(&workload.namespace, &workload.name)).await;
+        workload.reaches(new.pods).await;
         self.settles(&workload).await;
         self.workloads.push(workload);
     }
@@ -110,18 +129,32 @@ impl Cell {
     /// Waits until the window of a workload is full of its load and nothing moves any more: as many
     /// replicas are decided, written and ready as that load needs. From then on fewer are wrong for as
     /// long as the load does not fall.
+    ///
+    /// On a machine so busy that pods cannot be asked each second this may never come. Then what can bear
+    /// the load stays the floor, and [`Self::report`] says so.
     pub(crate) async fn settles(&self, workload: &Workload) {
         let pods = *workload.asked.lock();
-        let what = format!("{} is settled with {pods} pods", workload.key);
-        settles(LIMIT, CALM, &what, None, || async {
+        let began = Instant::now();
+        let mut calm_since = None;
+        while began.elapsed() < PATIENCE {
             // What was decided for another load may still be on its way; what has arrived is told.
             let writing = self.proxy.is_writing();
             let status = self.status(&workload.namespace, &workload.name).await;
-            let settled = !writing && workload.is_settled(pods, &status["decision"]);
-            (!settled).then(|| format!("writing: {writing}, {}", status["decision"]))
-        })
-        .await;
-        workload.ledger().raise_floor(&workload.key, decided_of(pods));
+            if writing || !workload.is_settled(pods, &status["decision"]) {
+                calm_since = None;
+            } else if calm_since.get_or_insert_with(Instant::now).elapsed() >= CALM {
+                workload.ledger().raise_floor(&workload.key, decided_of(pods));
+                self.settled.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.unsettled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a workload was settled when it was waited for, and how often it was not.
+    pub(crate) fn report(&self) -> [usize; 2] {
+        [&self.settled, &self.unsettled].map(|count| count.load(Ordering::Relaxed))
     }
 
     /// What podswell says of a workload.

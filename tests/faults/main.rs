@@ -125,6 +125,9 @@ async fn nothing_is_lost_whatever_fails() {
     }
     outage::of_the_api_server(&stage, &cells, Dice::new(seed, "outage")).await;
     report(&format!("outage: ok, after {} s", began.elapsed().as_secs()));
+    let [settled, unsettled] =
+        cells.iter().map(Cell::report).fold([0, 0], |sum, one| [sum[0] + one[0], sum[1] + one[1]]);
+    report(&format!("settled {settled} times, {unsettled} times not in time"));
     cells.iter().for_each(Cell::is_flat);
 }
 
