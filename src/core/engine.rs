@@ -95,8 +95,13 @@ impl Engine {
             Event::TargetApplied { target, config } => self.apply(now, &target, config),
             Event::TargetDeleted { target } => self.delete(&target),
             Event::ReplicasObserved { target, replicas, resource_version, newly_created } => {
-                if let Some(workload) = self.workload_mut(&target) {
-                    workload.observe_replicas(now, replicas, &resource_version, newly_created);
+                let workload = self.workload_mut(&target);
+                let unanswered = workload.and_then(|of| {
+                    of.observe_replicas(now, replicas, &resource_version, newly_created)
+                });
+                if let Some(from) = unanswered {
+                    let notice = scaled(now, from, replicas, "by a write whose answer was lost");
+                    self.actions.push_back(Action::Announce { target, notice });
                 }
             }
             Event::PodsObserved { target, pods } => {
@@ -401,7 +406,10 @@ impl Engine {
                 workload.forget_own(replicas);
                 None
             }
-            WriteOutcome::Unknown => None,
+            // It may have been seen before its answer was lost; if not, it is announced when it is.
+            WriteOutcome::Unknown => ours
+                .filter(|_| workload.replicas == replicas)
+                .map(|pending| scaled(now, from, replicas, &pending.note)),
         };
         workload.last_write = Some(WriteRecord { at: now, from, replicas, outcome });
         let status = Arc::new(workload.status());

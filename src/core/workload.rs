@@ -15,7 +15,7 @@ use super::decider::{Outcome, bounds};
 use super::decision::{
     Decision, Reason, SampleCounts, Stage, StageRecord, TargetStatus, Trigger, WriteRecord,
 };
-use super::event::{Rival, Sample, SourceFault};
+use super::event::{Rival, Sample, SourceFault, WriteOutcome};
 use super::measure::{Around, Measure, Verdict};
 use super::policy::{Consent, Mode};
 use super::problem::{Problem, ProblemCode};
@@ -174,21 +174,22 @@ impl Workload {
         self.measures().any(|(measure, _)| measure.is_panicking_for_load())
     }
 
-    /// Takes over what the object says. Returns whether anything changed.
+    /// Takes over what the object says. Returns from how many replicas a write of ours has led to these, if
+    /// its answer was lost and nobody has heard of it.
     pub(crate) fn observe_replicas(
         &mut self,
         now: Timestamp,
         replicas: i32,
         resource_version: &Arc<str>,
         newly_created: bool,
-    ) -> bool {
+    ) -> Option<i32> {
         if self.zero.is_some() && is_older(resource_version, &self.resource_version) {
-            return false;
+            return None;
         }
         self.resource_version = resource_version.clone();
         if self.zero.is_none() {
             self.start(now, replicas, newly_created);
-            return true;
+            return None;
         }
         let changed = replicas != self.replicas;
         let own = changed && self.recognise_own(replicas);
@@ -199,7 +200,15 @@ impl Workload {
         if changed && !own && self.is_ours() {
             self.accept_foreign(now, replicas);
         }
-        changed
+        self.last_write.as_ref().filter(|_| own).and_then(|last| self.unanswered(replicas, last))
+    }
+
+    /// Where the last write began, if it was one of these replicas and its answer was lost. If the same is
+    /// on its way once more, that one's answer tells.
+    fn unanswered(&self, replicas: i32, last: &WriteRecord) -> Option<i32> {
+        let again = self.pending.as_ref().is_some_and(|pending| pending.replicas == replicas);
+        let lost = last.replicas == replicas && last.outcome == WriteOutcome::Unknown;
+        (lost && !again).then_some(last.from)
     }
 
     fn start(&mut self, now: Timestamp, replicas: i32, newly_created: bool) {

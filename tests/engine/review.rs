@@ -685,12 +685,18 @@ fn a_lost_answer_is_not_an_answer() {
     world.run(seconds(10), 650.0);
     let asked = world.writes.len();
     assert!((1..=6).contains(&asked), "the arrival, and then once a tick: {asked}");
+    assert_eq!(world.announced("ScaledUp"), 0, "nobody knows whether it was stored");
     // The first one had been stored.
     world.set_pods(10);
     world.answer = WriteOutcome::Written;
     world.run(seconds(60), 650.0);
     assert_eq!(world.replicas, 10);
     assert_eq!(world.writes.len(), asked, "nothing to do: {:?}", world.writes);
+    assert_eq!(world.announced("ScaledUp"), 1, "it was ours");
+    // What somebody else sets later is not.
+    world.set_pods(12);
+    world.set_pods(10);
+    assert_eq!(world.announced("ScaledUp"), 1);
 }
 
 #[test]

@@ -41,8 +41,7 @@ pub(super) async fn steady(town: Arc<Town>, source: Source) {
     // Each pod's number is of another moment. While the load moves to new pods their sum is more than the
     // load, and panic holds what that asks for during a stable window; or, on a busy machine, less.
     workload.settles(5, source.window() + CALM).await;
-    let reasons = workload.event_reasons().await;
-    assert!(reasons.iter().any(|reason| reason == "ScaledUp"), "{reasons:?}");
+    workload.is_told("ScaledUp").await;
     let fresh = |status: &Value| status["decision"]["signal"]["state"] == "fresh";
     workload.says("is fresh", fresh).await;
     let explained = workload.explain().await;
@@ -82,8 +81,7 @@ pub(super) async fn burst(town: Arc<Town>, source: Source) {
     let held = source.window().saturating_sub(raised.elapsed() + margin);
     workload.holds(held, "panic never lowers", |replicas| replicas >= 6).await;
     workload.reaches(1).await;
-    let reasons = workload.event_reasons().await;
-    assert!(reasons.iter().any(|reason| reason == "PanicEntered"), "{reasons:?}");
+    workload.is_told("PanicEntered").await;
 }
 
 /// A request rate, from counters.
@@ -241,9 +239,8 @@ pub(super) async fn rival(town: Arc<Town>) {
     workload.stays(1, CALM).await;
     town.plane.kubectl(&["delete", "hpa", "by-cpu", "-n", "rivals"]).await;
     workload.reaches(5).await;
-    let reasons = workload.event_reasons().await;
     for expected in ["RivalFound", "RivalGone"] {
-        assert!(reasons.iter().any(|reason| reason == expected), "{reasons:?}");
+        workload.is_told(expected).await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
-use crate::support::wait::{always_for, settles, until};
+use crate::support::wait::{always_for, eventually, settles, until};
 
 /// How long a state may take to come: generous, the machine may be busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(180);
@@ -211,8 +211,20 @@ impl Workload<'_> {
             .expect("annotate the mode");
     }
 
+    /// Waits until a Kubernetes Event of it gives this reason. Events are a courtesy: one that an API server
+    /// on a busy machine does not take in time is counted and never written.
+    pub(crate) async fn is_told(&self, reason: &str) {
+        const FAILED: &str = "podswell_events_total{outcome=\"Failed\"}";
+        eventually(LIMIT, &format!("an Event of {} says {reason}", self.name), || async {
+            let told = self.event_reasons().await;
+            let failed = self.town.podswell.read().await.counted(FAILED).await;
+            if failed > 0.0 || told.iter().any(|told| told == reason) { Ok(()) } else { Err(told) }
+        })
+        .await;
+    }
+
     /// The reasons of its Kubernetes Events.
-    pub(crate) async fn event_reasons(&self) -> Vec<String> {
+    async fn event_reasons(&self) -> Vec<String> {
         let selector = format!("regarding.name={}", self.name);
         let text = self
             .town
