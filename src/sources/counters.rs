@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 use crate::core::event::{Reading, SourceFault};
 use crate::core::source::SourceName;
@@ -57,6 +58,11 @@ impl SourceCounters {
         self.duration_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
+    /// A request that is under way since `began`; counts it when it is dropped.
+    pub fn request(&self, began: Instant) -> Request<'_> {
+        Request { counters: self, began }
+    }
+
     /// The present numbers.
     pub fn snapshot(&self) -> CountersSnapshot {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -69,6 +75,19 @@ impl SourceCounters {
             duration_counts: self.durations.iter().map(load).collect(),
             duration_sum_s: nanos.as_secs_f64(),
         }
+    }
+}
+
+/// A request that is under way, answered or not when it ends.
+#[derive(Debug)]
+pub struct Request<'a> {
+    counters: &'a SourceCounters,
+    began: Instant,
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        self.counters.requested(self.began.elapsed());
     }
 }
 

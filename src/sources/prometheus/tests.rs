@@ -685,6 +685,8 @@ async fn every_bad_answer_has_its_own_fault() {
     for (name, world, target, fault) in &mut worlds {
         let (failed, found) = world.next_fault().await;
         assert_eq!((&failed, found), (&*target, *fault), "{name}");
+        let (_, counters) = world.metrics.snapshot().remove(0);
+        assert!(counters.duration_counts.iter().sum::<u64>() > 0, "{name} is counted");
     }
     assert!(other.received_requests().await.unwrap().is_empty(), "no redirect is followed");
 }
