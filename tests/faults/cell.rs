@@ -484,16 +484,6 @@ impl Workload {
         let what = format!("Events of {} say {reasons:?}", self.key);
         let all =
             |told: &Vec<String>| reasons.iter().all(|reason| told.iter().any(|t| t == reason));
-        until(LIMIT, &what, all, || self.event_reasons()).await;
-    }
-
-    /// The reasons of its Kubernetes Events.
-    pub(crate) async fn event_reasons(&self) -> Vec<String> {
-        use k8s_openapi::api::events::v1::Event;
-        let events: Api<Event> = Api::namespaced(self.stage.client.clone(), &self.namespace);
-        let fields = format!("regarding.name={}", self.name);
-        let listed = events.list(&kube::api::ListParams::default().fields(&fields)).await;
-        let listed = listed.map(|list| list.items).unwrap_or_default();
-        listed.into_iter().filter_map(|event| event.reason).collect()
+        until(LIMIT, &what, all, || self.deployment.event_reasons()).await;
     }
 }

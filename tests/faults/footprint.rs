@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::support::podswell::Podswell;
+use crate::support::podswell::{Podswell, resident_kib};
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -120,9 +120,7 @@ impl std::fmt::Display for Series {
 }
 
 fn footprint(process: u32) -> Option<Footprint> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let resident_kib = line.split_whitespace().next()?.parse().ok()?;
+    let resident_kib = resident_kib(process)?;
     let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?.count();
     Some(Footprint { resident_kib, descriptors })
 }

@@ -30,7 +30,7 @@ pub(crate) async fn unscrapable(stage: Arc<Stage>, dice: Dice) -> Vec<Cell> {
         (Fault::Garbage, Said::Fault("Malformed")),
         (Fault::Huge(16 << 20), Said::Fault("TooLarge")),
     ];
-    faulty(&stage, "pods", cases, dice).await
+    faulty(&stage, "pods", |pods| pods / 2, cases, dice).await
 }
 
 /// One pod gives numbers that are not true. Who says 0 is believed, and the others can bear that; so is
@@ -44,13 +44,14 @@ pub(crate) async fn lying(stage: Arc<Stage>, dice: Dice) -> Vec<Cell> {
         (Fault::Number(1e6), Said::Replicas(MOST)),
         (Fault::Number(0.0), Said::Replicas(4)),
     ];
-    faulty(&stage, "liars", cases, dice).await
+    faulty(&stage, "liars", |_| 1, cases, dice).await
 }
 
 /// Goes through the faults one after the other: of one pod that is believed or not, or of half of them.
 async fn faulty(
     stage: &Arc<Stage>,
     name: &str,
+    how_many: fn(pods: usize) -> usize,
     cases: Vec<(Fault, Said)>,
     mut dice: Dice,
 ) -> Vec<Cell> {
@@ -60,7 +61,7 @@ async fn faulty(
     let workload = &cell.workloads[0];
     for (fault, said) in dice.shuffled(cases) {
         let pods = dice.shuffled(stage.node.table().ready(name, "scraped"));
-        let number = if name == "pods" { pods.len() / 2 } else { 1 };
+        let number = how_many(pods.len());
         let faulty: Vec<_> = pods.iter().take(number).collect();
         let told = match said {
             Said::Fault(fault) => {

@@ -94,7 +94,7 @@ pub(crate) async fn taken_away(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     assert_eq!(without.replicas(), stuck, "nobody else writes");
     let tried = cell.proxy.scale_writes() - before;
     assert!(tried < 40, "{tried} writes: not left alone");
-    assert!(!with.event_reasons().await.iter().any(|reason| reason == "WriteFailed"));
+    assert!(!with.deployment.event_reasons().await.iter().any(|reason| reason == "WriteFailed"));
     stage.plane.read().await.apply(&binding(lost)).await;
     without.reaches(8).await;
     without.shrinks_to(5).await;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -167,6 +168,16 @@ impl DeploymentRef {
     pub(crate) async fn replicas(&self) -> kube::Result<i32> {
         let scale = self.api.get_scale(&self.name).await?;
         Ok(scale.spec.and_then(|spec| spec.replicas).unwrap_or(0))
+    }
+
+    /// The reasons of the Kubernetes Events that regard an object of its namespace with its name; none where
+    /// the API server does not answer.
+    pub(crate) async fn event_reasons(&self) -> Vec<String> {
+        let namespace = self.api.namespace().unwrap_or_default();
+        let events: Api<Event> = Api::namespaced(self.api.clone().into_client(), namespace);
+        let regarding = ListParams::default().fields(&format!("regarding.name={}", self.name));
+        let events = events.list(&regarding).await.map(|list| list.items).unwrap_or_default();
+        events.into_iter().filter_map(|event| event.reason).collect()
     }
 
     /// Notes the fewest replicas that the API server tells of, from now on, as long as somebody holds the

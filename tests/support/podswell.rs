@@ -188,7 +188,8 @@ impl Podswell {
 
     /// Seconds of processor time that it has used, by the usual hundred ticks a second.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let text = self.of_proc("stat");
+        let path = format!("/proc/{}/stat", self.process.id());
+        let text = std::fs::read_to_string(path).expect("it runs");
         // The name in parentheses may hold anything; the times are the 12th and 13th field behind it.
         let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
         let ticks = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
@@ -197,15 +198,7 @@ impl Podswell {
 
     /// Memory that it holds, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let text = self.of_proc("status");
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.expect("its size")
-    }
-
-    fn of_proc(&self, file: &str) -> String {
-        let path = format!("/proc/{}/{file}", self.process.id());
-        std::fs::read_to_string(path).expect("it runs")
+        resident_kib(self.process.id()).expect("it runs")
     }
 
     /// Where both of its outputs go.
@@ -224,4 +217,11 @@ fn spawn(arguments: &[String], environment: &[(String, String)], log: &Path) -> 
     let environment: Vec<_> =
         environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     Process::start("podswell", program, arguments, &environment, log)
+}
+
+/// Memory that a process holds, in KiB; `None` once it has ended.
+pub(crate) fn resident_kib(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }

@@ -216,31 +216,11 @@ impl Workload<'_> {
     pub(crate) async fn is_told(&self, reason: &str) {
         const FAILED: &str = "podswell_events_total{outcome=\"Failed\"}";
         eventually(LIMIT, &format!("an Event of {} says {reason}", self.name), || async {
-            let told = self.event_reasons().await;
+            let told = self.deployment.event_reasons().await;
             let failed = self.town.podswell.read().await.counted(FAILED).await;
             if failed > 0.0 || told.iter().any(|told| told == reason) { Ok(()) } else { Err(told) }
         })
         .await;
-    }
-
-    /// The reasons of its Kubernetes Events.
-    async fn event_reasons(&self) -> Vec<String> {
-        let selector = format!("regarding.name={}", self.name);
-        let text = self
-            .town
-            .plane
-            .kubectl(&[
-                "get",
-                "events.events.k8s.io",
-                "-n",
-                &self.namespace,
-                "--field-selector",
-                &selector,
-                "-o",
-                "jsonpath={range .items[*]}{.reason}{\"\\n\"}{end}",
-            ])
-            .await;
-        text.lines().map(ToOwned::to_owned).collect()
     }
 }
 
