@@ -90,7 +90,7 @@ impl Town {
         let plane = ControlPlane::start(Options::default()).await;
         let options = NodeOptions {
             start_delay: Duration::from_millis(500),
-            termination: Duration::from_millis(500),
+            termination: Duration::from_secs(3),
             ..NodeOptions::default()
         };
         let node = Node::start(plane.client(), options);
