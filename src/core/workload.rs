@@ -67,6 +67,8 @@ pub(crate) struct Workload {
     writers: Option<Box<Writers>>,
     /// Whether a pause with an end goes on.
     paused: bool,
+    /// What the order for a lost signal came to, until it is carried out.
+    order_due: Option<i32>,
     /// Whether the order for a lost signal was carried out in this loss.
     order_done: bool,
     pub(crate) decision: Option<Arc<Decision>>,
@@ -106,6 +108,7 @@ impl Workload {
             stored: None,
             writers: None,
             paused: false,
+            order_due: None,
             order_done: false,
             decision: None,
             problems: Vec::new(),
@@ -199,6 +202,10 @@ impl Workload {
         }
         if changed && !own && self.is_ours() {
             self.accept_foreign(now, replicas);
+        }
+        // Whoever changes it before the next decision has the last word as well.
+        if own && self.order_due == Some(replicas) {
+            self.note_order(now, replicas);
         }
         self.last_write.as_ref().filter(|_| own).and_then(|last| self.unanswered(replicas, last))
     }

@@ -253,6 +253,21 @@ fn what_somebody_sets_after_an_order_stands() {
 }
 
 #[test]
+fn what_somebody_sets_right_after_an_order_stands_as_well() {
+    for semantics in [Semantics::Default, Semantics::Knative] {
+        let mut world = silenced(TargetConfig { semantics, ..ordering("3 after 1m") });
+        while world.replicas == 10 {
+            world.pass(Duration::from_millis(100));
+        }
+        assert_eq!(world.replicas, 3);
+        // Before another decision is due.
+        foreign(&mut world, "kubectl", 7);
+        world.pass(seconds(3600));
+        assert_eq!(world.replicas, 7, "{semantics:?}");
+    }
+}
+
+#[test]
 fn a_signal_that_returns_decides_again() {
     let mut world = silenced(ordering("3 after 1m"));
     world.pass(seconds(70));

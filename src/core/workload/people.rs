@@ -66,6 +66,7 @@ impl Workload {
         kept: i32,
         stages: &mut Vec<StageRecord>,
     ) -> Option<i32> {
+        self.order_due = None;
         let Some(silence) = silence else {
             self.order_done = false;
             return None;
@@ -76,12 +77,17 @@ impl Workload {
         Some(wanted)
     }
 
-    /// Notes that an order is carried out: `pods` is what it came to. Decisions begin from there.
+    /// Notes what an order came to, and whether it is carried out. Decisions begin from there.
     pub(super) fn note_order(&mut self, now: Timestamp, pods: i32) {
-        if self.order_done || pods != self.replicas {
+        if self.order_done {
+            return;
+        }
+        if pods != self.replicas {
+            self.order_due = Some(pods);
             return;
         }
         self.order_done = true;
+        self.order_due = None;
         if self.config.semantics == Semantics::Default {
             self.reseed(now);
         }
