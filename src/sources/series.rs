@@ -221,7 +221,7 @@ impl Book {
     ///
     /// `from` – readings before it are not given out, because series may have older samples that were
     /// not asked for.
-    /// `absent` – pods without a series.
+    /// `absent` – pods without a series now; those that were silent for a while are known here.
     pub fn readings(
         &mut self,
         from: Timestamp,
@@ -278,7 +278,9 @@ impl Book {
                     seen += newest.value;
                     valued.push(track.pod.as_deref());
                 }
-                None if track.combined.is_some_and(fresh) => bare.push(track.pod.as_deref()),
+                None if track.combined.is_some_and(fresh) || track.is_silent() => {
+                    bare.push(track.pod.as_deref());
+                }
                 None => {}
             }
         }
@@ -301,6 +303,12 @@ impl Book {
 }
 
 impl Track {
+    /// Whether it is a pod's that was heard before and is heard again later: at this moment it is absent,
+    /// though by now it is not.
+    fn is_silent(&self) -> bool {
+        self.pod.is_some() && self.combined.is_some() && !self.waiting.is_empty()
+    }
+
     /// Makes the newest sample up to `at` the load that counts.
     fn advance(&mut self, at: Timestamp) {
         let ripe = self.waiting.partition_point(|(stamp, _)| *stamp <= at);

@@ -173,6 +173,23 @@ fn a_pod_cannot_have_been_missing_before_it_started() {
     );
 }
 
+/// All of it may be read at once, after an outage of the server.
+#[test]
+fn a_pod_was_missing_in_a_gap_that_is_over() {
+    for is_counter in [false, true] {
+        let origin = |pod| if is_counter { counter(Some(pod)) } else { gauge(Some(pod)) };
+        let mut book = Book::default();
+        let steady: Vec<_> = (0_u8..10).map(|s| (i64::from(s) * 1_000, f64::from(s))).collect();
+        book.take("a", &origin("a"), &points(&steady));
+        book.take("b", &origin("b"), &points(&[steady[0], steady[1], steady[8], steady[9]]));
+        let missing =
+            |reading| if let Reading::Value { missing, .. } = reading { missing } else { 9 };
+        let readings = book.readings(t(1_000), secs(2), &[]);
+        let missing: Vec<_> = readings.into_iter().map(|(_, reading)| missing(reading)).collect();
+        assert_eq!(missing, [0, 0, 0, 1, 1, 1, 1, 0, 0]);
+    }
+}
+
 #[test]
 fn series_of_gone_pods_are_forgotten() {
     let mut book = Book::default();
