@@ -134,13 +134,19 @@ async fn a_slow_query_holds_up_its_own_namespace_only() {
     let answers = [("slow-1", slow.clone()), ("slow-2", slow), ("quick", vector(&["2"]))];
     let server = server(&answers).await;
     let queries = [("a", "slow-1"), ("a", "slow-2"), ("shop", "quick")];
-    let (_sources, mut events) = start(&server.uri(), &queries);
-    // The quick one is heard again and again before the slow ones have run into their limit.
-    for _ in 0..2 {
-        let event = events.recv().await.expect("the source runs");
-        let Event::Sampled { samples } = event else { panic!("{event:?}") };
-        assert_eq!(&*samples[0].target.name, "quick");
-    }
+    let is_quick = |event: &Option<Event>| matches!(event, Some(Event::Sampled { samples }) if &*samples[0].target.name == "quick");
+    let mut tries = 0;
+    // The quick one is heard again and again before the slow ones have run into their limit. On a machine
+    // that stands still for seconds they may all at once: then once more.
+    let (_sources, mut events) = loop {
+        let (sources, mut events) = start(&server.uri(), &queries);
+        let heard = [events.recv().await, events.recv().await];
+        if heard.iter().all(is_quick) {
+            break (sources, events);
+        }
+        tries += 1;
+        assert!(tries < 5, "{heard:?}");
+    };
     let heard = first_words(&mut events, 3).await;
     assert_eq!(heard["slow-1"], Err(SourceFault::Timeout));
     assert_eq!(heard["slow-2"], Err(SourceFault::Timeout));
