@@ -24,7 +24,7 @@ use crate::ports::free_ports;
 mod ports;
 
 /// How long anything may take: generous, the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(150);
 
 /// A kubeconfig whose server refuses every connection.
 const KUBECONFIG: &str = r"
@@ -62,7 +62,8 @@ impl Podswell {
             .spawn()
             .unwrap();
         let this = Self { child, public, admin, folder };
-        until("a listener", || TcpStream::connect(("127.0.0.1", public)).is_ok());
+        let listens = |port: u16| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        until("its listeners", || listens(public) && listens(admin));
         this
     }
 
