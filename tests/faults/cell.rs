@@ -38,6 +38,8 @@ pub(crate) const MOST: i32 = 13;
 /// How its pods are scraped.
 pub(crate) const SCRAPE: &str =
     r#"{"port":8080,"path":"/metrics","inFlight":"app_requests_in_flight"}"#;
+/// How long the users stay: longer than the runs take on the slowest machine.
+const LOAD_SPAN: Duration = Duration::from_secs(3600);
 /// Beside the requests that stay in flight: short ones, to see that they are answered.
 const SHORT_PER_SECOND: f64 = 5.0;
 const SHORT_WORK: Duration = Duration::from_millis(10);
@@ -192,6 +194,39 @@ impl Cell {
         .await;
     }
 
+    /// Waits until the Kubernetes Events of a workload give all these reasons. Events are a courtesy: one
+    /// that was left out, that the API server did not take in time, or that came while the process did not
+    /// lead, is only in the log.
+    pub(crate) async fn tells(&self, workload: &Workload, reasons: &[&str]) {
+        let what = format!("Events of {} say {reasons:?}", workload.key);
+        let all =
+            |told: &Vec<String>| reasons.iter().all(|reason| told.iter().any(|t| t == reason));
+        until(LIMIT, &what, all, || async {
+            let mut told = workload.deployment.event_reasons().await;
+            let log = self.podswell.lock().await.log_path().to_owned();
+            let log = std::fs::read_to_string(log).expect("read its log");
+            if self.has_lost_events(&log).await {
+                told.extend(logged_notices(&log, &workload.name));
+            }
+            told
+        })
+        .await;
+    }
+
+    /// Whether there may be notices that never became Events.
+    async fn has_lost_events(&self, log: &str) -> bool {
+        if log.contains("leadership changed leader=false") {
+            return true;
+        }
+        for outcome in ["Limited", "Failed"] {
+            let series = format!("podswell_events_total{{outcome=\"{outcome}\"}}");
+            if self.counted(&series).await > 0.0 {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The value of a series of podswell's metrics; 0 while there is none.
     pub(crate) async fn counted(&self, series: &str) -> f64 {
         self.podswell.lock().await.counted(series).await
@@ -242,6 +277,14 @@ impl Drop for Cell {
             println!("{}: the end of podswell's log:\n{}", self.name, podswell.log_tail(6000));
         }
     }
+}
+
+/// The reasons of the notices that a log has of a workload.
+fn logged_notices(log: &str, name: &str) -> Vec<String> {
+    let name = format!("target.name=\"{name}\"");
+    let of_workload = log.lines().filter(|line| line.contains(&name));
+    let notice = |line: &str| Some(line.split_once("notice=\"")?.1.split_once('"')?.0.to_owned());
+    of_workload.filter_map(notice).collect()
 }
 
 /// Makes a system namespace with the installation's rights and these sources.
@@ -378,7 +421,7 @@ impl Workload {
         let ready = || async { stage.node.table().ready(namespace, new.name).len() };
         let wanted = usize::try_from(new.pods).expect("not negative");
         until(LIMIT, "its pods are ready", |ready| *ready >= wanted, ready).await;
-        let options = LoadOptions::new(namespace, new.name);
+        let options = LoadOptions { max_time: LOAD_SPAN, ..LoadOptions::new(namespace, new.name) };
         let short = LoadOptions { work: SHORT_WORK, ..options.clone() };
         let table = || stage.node.table();
         Self {
@@ -432,7 +475,12 @@ impl Workload {
 
     /// Waits until there are at least so many replicas; from then on fewer than bear the load are wrong.
     pub(crate) async fn reaches(&self, pods: i32) {
-        eventually(LIMIT, &format!("{} has {pods} replicas", self.key), || async {
+        self.reaches_within(LIMIT, pods).await;
+    }
+
+    /// [`Self::reaches`], with another limit.
+    pub(crate) async fn reaches_within(&self, limit: Duration, pods: i32) {
+        eventually(limit, &format!("{} has {pods} replicas", self.key), || async {
             let enough = self.replicas() >= pods;
             if enough { Ok(()) } else { Err(self.ledger().story(&self.key)) }
         })
@@ -449,8 +497,14 @@ impl Workload {
     /// Sets a lower load and waits until what is too much is gone: that it is idle is known.
     pub(crate) async fn shrinks_to(&self, pods: i32) {
         self.asks_for(pods);
-        eventually(LIMIT, &format!("{} has only {pods} replicas", self.key), || async {
-            let few = self.replicas() <= pods;
+        self.comes_down_to(pods).await;
+    }
+
+    /// Waits until no more replicas are left than so many pods' load may ask for.
+    pub(crate) async fn comes_down_to(&self, pods: i32) {
+        eventually(LIMIT, &format!("{} has about {pods} replicas", self.key), || async {
+            // As many as a workload may settle on where the machine is busy.
+            let few = self.replicas() <= pods + 1;
             if few { Ok(()) } else { Err(self.ledger().story(&self.key)) }
         })
         .await;
@@ -477,13 +531,5 @@ impl Workload {
         let answered = || async { self.short.outcome().ok };
         until(LIMIT, &what, |answered| *answered > before, answered).await;
         self.has_lost_nothing();
-    }
-
-    /// Waits until its Kubernetes Events give all these reasons.
-    pub(crate) async fn is_told(&self, reasons: &[&str]) {
-        let what = format!("Events of {} say {reasons:?}", self.key);
-        let all =
-            |told: &Vec<String>| reasons.iter().all(|reason| told.iter().any(|t| t == reason));
-        until(LIMIT, &what, all, || self.deployment.event_reasons()).await;
     }
 }

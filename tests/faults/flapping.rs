@@ -43,7 +43,10 @@ pub(crate) async fn annotations(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> 
         undecided.deployment.annotate(key, value).await.expect("annotate");
     }
     let changes = stage.ledger.changes(&undecided.key) - changes;
-    assert!(changes <= rounds + 5, "{changes} changes in {rounds} rounds");
+    // A busy machine comes to fewer rounds than there are decisions, one each two seconds.
+    let decisions = usize::try_from(began.elapsed().as_secs() / 2).expect("some seconds");
+    let most = rounds.max(decisions) + 5;
+    assert!(changes <= most, "{changes} changes in {rounds} rounds");
     neighbour.grows_to(7).await;
     neighbour.shrinks_to(5).await;
     undecided.reaches(5).await;

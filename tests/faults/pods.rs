@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::cell::{Cell, CellOptions, MOST, NewWorkload, Told};
 use crate::dice::Dice;
 use crate::stage::{LIMIT, Stage};
 use crate::support::app::Fault;
+use crate::support::table::RunningPod;
 use crate::support::wait::{eventually, until};
+
+/// Pause between two looks for pods that are gone.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What podswell says of a pod.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +66,6 @@ async fn faulty(
     let workload = &cell.workloads[0];
     for (fault, said) in dice.shuffled(cases) {
         let pods = dice.shuffled(stage.node.table().ready(name, "scraped"));
-        let number = how_many(pods.len());
-        let faulty: Vec<_> = pods.iter().take(number).collect();
         let told = match said {
             Said::Fault(fault) => {
                 Some(Told { source: "scrape", state: "partial", fault: None, outcome: fault })
@@ -78,33 +81,19 @@ async fn faulty(
             workload.moves();
         }
         let changes = stage.ledger.changes(&workload.key);
-        for pod in &faulty {
-            pod.app.set_fault(fault.clone());
-        }
-        let what = format!("{fault:?} is told as {said:?}");
-        let path = format!("/v1/targets/{name}/scraped/pods");
-        match said {
-            Said::Fault(fault) => {
-                let named =
-                    |table: &Value| faulty.iter().all(|pod| has_fault(table, &pod.name, fault));
-                until(LIMIT, &what, named, || cell.asked_for(&path)).await;
-                let line = format!("{} {fault}", faulty[0].name);
-                eventually(LIMIT, &what, || async {
-                    let screen = cell.podswell.lock().await.explain(name, "scraped");
-                    if screen.contains(&line) { Ok(()) } else { Err(screen) }
-                })
-                .await;
+        let struck = Struck::new(pods, fault, how_many);
+        let all_told = async {
+            is_told(stage, &cell, (&struck, changes), said).await;
+            if let Some(told) = told {
+                cell.names(workload, told, before).await;
             }
-            Said::Replicas(replicas) => {
-                let had = || async { stage.ledger.had(&workload.key, changes) };
-                until(LIMIT, &what, |had: &Vec<i32>| had.contains(&replicas), had).await;
-            }
-        }
-        if let Some(told) = told {
-            cell.names(workload, told, before).await;
+        };
+        tokio::select! {
+            () = all_told => {}
+            () = struck.keep(stage, name) => {}
         }
         workload.endures(dice.millis(3000..=5000)).await;
-        for pod in pods {
+        for pod in stage.node.table().of(name, "scraped") {
             pod.app.set_fault(Fault::None);
         }
         cell.hears_all().await;
@@ -114,6 +103,67 @@ async fn faulty(
     workload.shrinks_to(5).await;
     workload.has_lost_nothing();
     vec![cell]
+}
+
+/// The pods that have a fault.
+struct Struck {
+    pods: Mutex<Vec<RunningPod>>,
+    fault: Fault,
+    how_many: fn(pods: usize) -> usize,
+}
+
+impl Struck {
+    /// The first ones of these.
+    fn new(mut pods: Vec<RunningPod>, fault: Fault, how_many: fn(usize) -> usize) -> Self {
+        pods.truncate(how_many(pods.len()));
+        for pod in &pods {
+            pod.app.set_fault(fault.clone());
+        }
+        Self { pods: pods.into(), fault, how_many }
+    }
+
+    /// Replaces those that go, for ever: there may have been a pod more than the load needs.
+    async fn keep(&self, stage: &Stage, name: &str) {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            let ready = stage.node.table().ready(name, "scraped");
+            let (number, mut pods) = ((self.how_many)(ready.len()), self.pods.lock());
+            pods.retain(|pod| ready.iter().any(|one| one.name == pod.name));
+            for pod in ready {
+                if pods.len() < number && pods.iter().all(|one| one.name != pod.name) {
+                    pod.app.set_fault(self.fault.clone());
+                    pods.push(pod);
+                }
+            }
+        }
+    }
+}
+
+/// Waits until podswell says this of the pods that have a fault.
+async fn is_told(stage: &Stage, cell: &Cell, (struck, changes): (&Struck, usize), said: Said) {
+    let workload = &cell.workloads[0];
+    let name = &*workload.namespace;
+    let what = format!("{:?} is told as {said:?}", struck.fault);
+    match said {
+        Said::Fault(fault) => {
+            let path = format!("/v1/targets/{name}/scraped/pods");
+            let named = |table: &Value| {
+                struck.pods.lock().iter().all(|pod| has_fault(table, &pod.name, fault))
+            };
+            until(LIMIT, &what, named, || cell.asked_for(&path)).await;
+            eventually(LIMIT, &what, || async {
+                let screen = cell.podswell.lock().await.explain(name, "scraped");
+                let pods = struck.pods.lock();
+                let first = pods.first().map(|pod| format!("{} {fault}", pod.name));
+                if first.is_some_and(|line| screen.contains(&line)) { Ok(()) } else { Err(screen) }
+            })
+            .await;
+        }
+        Said::Replicas(replicas) => {
+            let had = || async { stage.ledger.had(&workload.key, changes) };
+            until(LIMIT, &what, |had: &Vec<i32>| had.contains(&replicas), had).await;
+        }
+    }
 }
 
 /// Whether podswell's table of pods says so of this one.

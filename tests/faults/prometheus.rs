@@ -54,7 +54,7 @@ pub(crate) async fn killed(stage: Arc<Stage>, mut dice: Dice) -> Vec<Cell> {
     workload.endures(KILLED.saturating_sub(began.elapsed())).await;
     stage.mortal.lock().await.restart_empty().await;
     cell.hears_all().await;
-    workload.is_told(&["SignalLost", "SignalBack"]).await;
+    cell.tells(workload, &["SignalLost", "SignalBack"]).await;
     workload.grows_to(7).await;
     workload.shrinks_to(5).await;
     workload.has_lost_nothing();

@@ -12,7 +12,7 @@ use crate::support::node::{Node, NodeOptions};
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
 
 /// How long a state may take to come: generous, the machine may be busy.
-pub(crate) const LIMIT: Duration = Duration::from_secs(150);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 const INSTALL: &str = include_str!("../../deploy/install.yaml");
 
 pub(crate) struct Stage {

@@ -336,10 +336,11 @@ impl Life {
         let patch = Patch::Merge(running_status(&self.pod, ip, ready));
         let (pods, name) = (self.pods(), self.pod.name_any());
         while let Err(error) = pods.patch_status(&name, &PatchParams::default(), &patch).await {
-            if !is_transient(&error) {
+            if matches!(&error, kube::Error::Api(status) if status.code == 404) {
                 // Gone: the watch says so, too.
                 std::future::pending::<()>().await;
             }
+            // Also after a conflict with another writer, or the pod would never be ready.
             tokio::time::sleep(RETRY).await;
         }
     }

@@ -11,7 +11,7 @@ use super::process::Process;
 use super::wait::eventually;
 
 /// How long it may take until it is ready: generous, the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(150);
 
 /// How it is started, beside what every test needs.
 #[derive(Debug, Clone, Default)]
