@@ -10,7 +10,7 @@ use crate::support::app::Fault;
 use crate::support::controlplane::{ControlPlane, Options};
 use crate::support::deployment::{DeploymentRef, NewDeployment};
 use crate::support::http::HttpClient;
-use crate::support::load::{Level, Load, LoadOptions};
+use crate::support::load::{Level, Load, LoadOptions, Outcome};
 use crate::support::node::{self, Node, NodeOptions};
 use crate::support::process::Process;
 use crate::support::prometheus::{Prometheus, PrometheusOptions};
@@ -19,7 +19,9 @@ use crate::support::table::PodTable;
 use crate::support::wait::{always_for, eventually, until};
 
 const NAMESPACE: &str = "harness";
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long a state may take to come: generous, the machine may be busy, and after a restart of the API server
+/// its clients wait for up to a minute until they try again.
+const LIMIT: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_runs_and_serves_and_is_scraped() {
@@ -51,6 +53,7 @@ async fn pods_fail_and_start_and_end_as_told() {
     let plane = ControlPlane::start(Options::default()).await;
     let node = Node::start(plane.client(), NodeOptions::default());
     let table = node.table();
+    let started = Instant::now();
     NewDeployment::new(NAMESPACE, "web", 2)
         .pod_annotation(node::START_DELAY_MS, "1500")
         .pod_annotation(node::TERMINATION_MS, "1500")
@@ -58,7 +61,6 @@ async fn pods_fail_and_start_and_end_as_told() {
         .create(&plane.client())
         .await;
     let deployment = DeploymentRef::new(&plane.client(), NAMESPACE, "web");
-    let started = Instant::now();
     wait_for_ready(&deployment, &table, 2).await;
     assert!(started.elapsed() > Duration::from_millis(1400), "the pods started at once");
     every_fault_shows(&table).await;
@@ -67,12 +69,21 @@ async fn pods_fail_and_start_and_end_as_told() {
     // One request at a time is worked on; the other counts as in flight.
     let options =
         LoadOptions { work: Duration::from_millis(500), ..LoadOptions::new(NAMESPACE, "web") };
+    let began = Instant::now();
     let load = Load::start(table.clone(), options, Level::InFlight(4));
     let in_flight = || async { (first.app.in_flight(), second.app.in_flight()) };
     until(LIMIT, "two in flight at each", |pair| *pair == (2, 2), in_flight).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let outcome = load.stop();
-    assert!((4..=10).contains(&outcome.ok), "4 a second for 2 s: {outcome:?}");
+    let outcome = until(
+        LIMIT,
+        "16 answers",
+        |outcome: &Outcome| outcome.ok >= 16,
+        || async { load.outcome() },
+    )
+    .await;
+    // Two in each half a second, and the first requests are shorter.
+    let most = began.elapsed().as_millis() / 500 * 2 + 4;
+    assert!(u128::from(outcome.ok) <= most, "at most {most} are worked off: {outcome:?}");
+    load.stop();
     until(LIMIT, "broken off", |pair| *pair == (0, 0), in_flight).await;
 
     node.set_ready(first, false).await;
@@ -90,16 +101,10 @@ async fn pods_fail_and_start_and_end_as_told() {
     let answer = || async { HttpClient::new().get(&url).await.is_ok() };
     until(LIMIT, "the unplugged pod is silent", |ok| !ok, answer).await;
 
+    let ending = Instant::now();
     deployment.scale_to(0, "test").await.expect("scale to zero");
-    until(
-        LIMIT,
-        "no pod is ready",
-        |number| *number == 0,
-        || async { table.ready(NAMESPACE, "web").len() },
-    )
-    .await;
-    assert!(!table.of(NAMESPACE, "web").is_empty(), "the pods end at once");
     wait_for_ready(&deployment, &table, 0).await;
+    assert!(ending.elapsed() > Duration::from_millis(1400), "the pods end at once");
     let pods = plane.kubectl(&["get", "pods", "-n", NAMESPACE, "-o", "name"]).await;
     assert_eq!(pods, "");
 }
@@ -170,7 +175,8 @@ async fn a_process_ends_with_all_that_it_started() {
         let line = std::fs::read(format!("/proc/{grandchild}/cmdline"));
         line.is_ok_and(|line| !line.is_empty())
     };
-    assert!(runs().await, "{grandchild} is gone already");
+    // Nor does it have one at the moment at which it becomes another program.
+    until(LIMIT, "the sleep runs", |runs| *runs, runs).await;
     shell.kill();
     until(LIMIT, "the sleep is gone", |runs| !runs, runs).await;
 }
@@ -178,9 +184,11 @@ async fn a_process_ends_with_all_that_it_started() {
 async fn wait_for_ready(deployment: &DeploymentRef, table: &PodTable, number: i32) {
     eventually(LIMIT, "the Deployment has its ready pods", || async {
         let ready = deployment.ready_replicas().await.map_err(|error| error.to_string())?;
-        let served = table.of(NAMESPACE, "web").len();
-        let right = ready == number && i32::try_from(served) == Ok(number);
-        if right { Ok(()) } else { Err(format!("{ready} ready, {served} served")) }
+        // The table hears that a pod is ready after the API server does.
+        let served = (table.of(NAMESPACE, "web").len(), table.ready(NAMESPACE, "web").len());
+        let all = usize::try_from(number).expect("not negative");
+        let right = ready == number && served == (all, all);
+        if right { Ok(()) } else { Err(format!("{ready} ready, {served:?} served and ready")) }
     })
     .await;
 }
@@ -226,19 +234,20 @@ async fn load_is_exact(table: &PodTable) {
     load.set(Level::InFlight(20));
     let about_20 = |number: &u64| (18..=20).contains(number);
     until(LIMIT, "about 20 requests in flight", about_20, in_flight).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let answered = || async { load.outcome().ok };
+    until(LIMIT, "a hundred are answered", |answered| *answered > 100, answered).await;
     load.set(Level::PerSecond(50.0));
     let ten = |number: &u64| (8..=12).contains(number);
     until(LIMIT, "50 a second of 200 ms are 10 in flight", ten, in_flight).await;
     load.set(Level::Idle);
     until(LIMIT, "no request in flight", |number| *number == 0, in_flight).await;
     let outcome = load.stop();
-    assert!(outcome.ok > 100 && outcome.failed == 0, "{outcome:?}");
+    assert_eq!(outcome.failed, 0, "{outcome:?}");
 }
 
 async fn prometheus_sees_the_pods(table: &PodTable) {
     let mut prometheus = Prometheus::start(table.clone(), PrometheusOptions::default()).await;
-    let load = Load::start(table.clone(), LoadOptions::new(NAMESPACE, "web"), Level::InFlight(6));
+    let load = Load::start(table.clone(), LoadOptions::new(NAMESPACE, "web"), Level::Held(6));
     let query = r#"sum(app_requests_in_flight{namespace="harness",deployment="web"})"#;
     for _ in 0..2 {
         eventually(LIMIT, "Prometheus reads 6 in flight", || async {

@@ -11,10 +11,13 @@ use crate::support::deployment::{DeploymentRef, NewDeployment};
 use crate::support::load::{Level, Load, LoadOptions};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
-use crate::support::wait::until;
+use crate::support::wait::{settles, until};
 
-/// How long a state may take to come: generous, the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(120);
+/// How long a state may take to come: generous, the machine may be busy, and a watch that failed once and has
+/// nothing to say since is believed after two minutes.
+const LIMIT: Duration = Duration::from_secs(300);
+/// How long replicas stay before they count as settled: longer than the window.
+const CALM: Duration = Duration::from_secs(15);
 const SYSTEM: &str = "podswell-system";
 /// The last of them comes into being only later.
 const WATCHED: &str = "shop,blog,later";
@@ -35,8 +38,9 @@ async fn roles_in_two_namespaces_are_enough() {
         Load::start(node.table(), LoadOptions::new(namespace, "web"), Level::Held(20))
     };
     let _loads = ["shop", "blog", "elsewhere"].map(load);
+    // What a moment asked for in which the load moved to new pods would be kept by the pause.
     for namespace in ["shop", "blog"] {
-        reaches(&plane, namespace, 3).await;
+        settles(LIMIT, CALM, namespace, 3, || replicas(&plane, namespace)).await;
     }
     assert_eq!(replicas(&plane, "elsewhere").await, 1);
     assert_eq!(podswell.target("elsewhere", "web").await, Value::Null);

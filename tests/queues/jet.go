@@ -13,6 +13,9 @@ import (
 // workers is the name of the durable consumer of each stream.
 const workers = "workers"
 
+// patience is how long the server may take to answer: generous, the machine may be busy.
+const patience = time.Minute
+
 // jet is NATS JetStream: a stream with one durable pull consumer for each queue.
 type jet struct {
 	url string
@@ -25,13 +28,13 @@ func (j *jet) stream() (nats.JetStreamContext, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.main == nil {
-		connection, err := nats.Connect(j.url)
+		connection, err := nats.Connect(j.url, nats.Timeout(patience))
 		if err != nil {
 			return nil, err
 		}
 		j.main = connection
 	}
-	return j.main.JetStream(nats.PublishAsyncMaxPending(batch))
+	return j.main.JetStream(nats.PublishAsyncMaxPending(batch), nats.MaxWait(patience))
 }
 
 func (j *jet) declare(queue string) error {
@@ -74,11 +77,11 @@ func (j *jet) publish(queue string, first, items int) error {
 }
 
 func (j *jet) consume(queue string, prefetch int, work func(item int)) (func(), error) {
-	connection, err := nats.Connect(j.url)
+	connection, err := nats.Connect(j.url, nats.Timeout(patience))
 	if err != nil {
 		return nil, err
 	}
-	js, err := connection.JetStream()
+	js, err := connection.JetStream(nats.MaxWait(patience))
 	if err != nil {
 		connection.Close()
 		return nil, err

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use serde_json::json;
+
+use super::wait::until;
 
 /// The writer's name that shows in `managedFields`.
 const FIELD_MANAGER: &str = "podswell-test";
@@ -194,6 +199,28 @@ impl DeploymentRef {
             }
         });
         fewest
+    }
+
+    /// Notes each number of replicas that it has from now on, in their order: a watch tells also of those that
+    /// stood only between two looks.
+    pub(crate) async fn note_replicas(&self) -> Arc<Mutex<Vec<i32>>> {
+        const LIMIT: Duration = Duration::from_secs(60);
+        let notes = Arc::<Mutex<Vec<i32>>>::default();
+        let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
+        let changes = watcher(self.api.clone(), config).default_backoff().applied_objects();
+        let noted = Arc::downgrade(&notes);
+        tokio::spawn(async move {
+            let mut changes = std::pin::pin!(changes);
+            while let (Some(change), Some(noted)) = (changes.next().await, noted.upgrade()) {
+                let replicas = change.ok().and_then(|deployment| deployment.spec?.replicas);
+                let mut noted = noted.lock();
+                if let Some(replicas) = replicas.filter(|replicas| noted.last() != Some(replicas)) {
+                    noted.push(replicas);
+                }
+            }
+        });
+        until(LIMIT, "it is watched", |any| *any, || async { !notes.lock().is_empty() }).await;
+        notes
     }
 
     /// `status.readyReplicas`.

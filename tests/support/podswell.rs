@@ -137,7 +137,12 @@ impl Podswell {
     /// `GET` of an admin path as JSON; `Null` while there is none.
     pub(crate) async fn get(&self, path: &str) -> Value {
         let url = format!("{}{path}", self.admin_url());
-        match self.client.get(&url).await {
+        let mut answer = self.client.get(&url).await;
+        if answer.is_err() {
+            // It may close a connection that was idle for long at the very moment of the question.
+            answer = self.client.get(&url).await;
+        }
+        match answer {
             Ok(answer) if answer.status == 200 => {
                 serde_json::from_slice(&answer.body).expect("an answer in JSON")
             }
@@ -165,6 +170,17 @@ impl Podswell {
         let values =
             metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         values.map(|value| value.parse::<f64>().expect("a number")).sum()
+    }
+
+    /// Whether a Kubernetes Event may be missing. They are a courtesy: one that an API server on a busy machine
+    /// does not take in time, and one of too many at once, is counted and never written.
+    pub(crate) async fn left_events_out(&self) -> bool {
+        let mut left_out = 0.0;
+        for outcome in ["Failed", "Limited"] {
+            left_out +=
+                self.counted(&format!("podswell_events_total{{outcome=\"{outcome}\"}}")).await;
+        }
+        left_out > 0.0
     }
 
     /// Runs `podswell explain` against this process; returns its output.

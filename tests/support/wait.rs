@@ -92,7 +92,8 @@ where
     .await
 }
 
-/// Looks every 100 ms for `span`, and at its end: every look has to say `Ok`.
+/// Looks every 100 ms for `span`: every look that ended within it has to say `Ok`, and the first one in any case.
+/// What a later one says is of another time, however long the machine slept.
 ///
 /// # Panics
 /// At the first `Err`, with `what` was to stay, when it ended, and what was seen instead.
@@ -101,15 +102,17 @@ where
     F: Future<Output = Result<(), S>>,
     S: Debug,
 {
-    let started = Instant::now();
+    let (mut first, started) = (true, Instant::now());
     loop {
-        let last = started.elapsed() >= span;
-        if let Err(seen) = look().await {
-            panic!("after {:?}, not true any more: {what}; seen: {seen:#?}", started.elapsed());
+        let seen = look().await;
+        let elapsed = started.elapsed();
+        if let (Err(seen), true) = (seen, first || elapsed <= span) {
+            panic!("after {elapsed:?}, not true any more: {what}; seen: {seen:#?}");
         }
-        if last {
+        if elapsed >= span {
             return;
         }
+        first = false;
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -100,7 +100,7 @@ async fn podswell_scales_real_deployments() {
     }
     scenarios::config_map(&town).await;
     report("ConfigMap edits: ok");
-    scenarios::killed_and_restarted(&town).await;
+    let _loads = scenarios::killed_and_restarted(&town).await;
     report("killed and restarted under load: ok");
     scenarios::stops_gracefully(&town).await;
     report("graceful stop: ok");

@@ -16,6 +16,9 @@ use crate::support::wait::{always_for, eventually, settles, until};
 
 /// How long a state may take to come: generous, the machine may be busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(180);
+/// How long replicas may take to settle: a number that was too high for a moment stays for a stable window, and
+/// may come back once more while the load moves.
+const SETTLE_LIMIT: Duration = Duration::from_secs(400);
 /// The target annotation of all workloads; 70 % of it are aimed at.
 pub(crate) const TARGET: &str = "10";
 const INSTALL: &str = include_str!("../../../deploy/install.yaml");
@@ -154,8 +157,9 @@ impl Workload<'_> {
         Load::start(self.town.node.table(), options, level)
     }
 
+    /// What the API server says, as soon as it does.
     pub(crate) async fn replicas(&self) -> i32 {
-        self.deployment.replicas().await.unwrap_or(-1)
+        eventually(LIMIT, "the API server answers", || self.deployment.replicas()).await
     }
 
     /// Waits until the API server says so.
@@ -173,7 +177,7 @@ impl Workload<'_> {
     /// Waits until the API server has said so for `span` without a break.
     pub(crate) async fn settles(&self, replicas: i32, span: Duration) {
         let what = format!("the replicas of {}/{}", self.namespace, self.name);
-        settles(LIMIT, span, &what, replicas, || self.replicas()).await;
+        settles(SETTLE_LIMIT, span, &what, replicas, || self.replicas()).await;
     }
 
     pub(crate) async fn holds(&self, span: Duration, what: &str, good: impl Fn(i32) -> bool) {
@@ -211,14 +215,12 @@ impl Workload<'_> {
             .expect("annotate the mode");
     }
 
-    /// Waits until a Kubernetes Event of it gives this reason. Events are a courtesy: one that an API server
-    /// on a busy machine does not take in time is counted and never written.
+    /// Waits until a Kubernetes Event of it gives this reason, unless some were left out.
     pub(crate) async fn is_told(&self, reason: &str) {
-        const FAILED: &str = "podswell_events_total{outcome=\"Failed\"}";
         eventually(LIMIT, &format!("an Event of {} says {reason}", self.name), || async {
             let told = self.deployment.event_reasons().await;
-            let failed = self.town.podswell.read().await.counted(FAILED).await;
-            if failed > 0.0 || told.iter().any(|told| told == reason) { Ok(()) } else { Err(told) }
+            let left_out = self.town.podswell.read().await.left_events_out().await;
+            if left_out || told.iter().any(|told| told == reason) { Ok(()) } else { Err(told) }
         })
         .await;
     }

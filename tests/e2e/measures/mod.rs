@@ -134,8 +134,8 @@ async fn several_measures(scene: &Scene) {
     let load = Load::start(node.table(), LoadOptions::new(NAMESPACE, "worker"), Level::Held(14));
 
     settles(LIMIT, CALM, "14 in flight are 2 pods, 55 jobs are 6", 6, replicas).await;
-    load.set(Level::Held(56));
-    settles(LIMIT, CALM, "56 in flight are 8 pods", 8, replicas).await;
+    load.set(Level::Held(53));
+    settles(LIMIT, CALM, "53 in flight are 8 pods", 8, replicas).await;
     load.set(Level::Held(14));
     join!(settles(LIMIT, CALM, "the jobs hold 6 pods", 6, replicas), orders.decide());
 
@@ -145,8 +145,9 @@ async fn several_measures(scene: &Scene) {
     let fewest = worker.watch_the_fewest();
     let nothing_is_lowered = async {
         until(LIMIT, "the jobs are not heard", lost, status).await;
-        load.set(Level::Held(70));
-        settles(LIMIT, CALM, "70 in flight raise to 10 pods", 10, replicas).await;
+        // Less than ten pods bear: while it moves to new pods it counts twice for a moment, and nothing is lowered.
+        load.set(Level::Held(66));
+        settles(LIMIT, CALM, "66 in flight raise to 10 pods", 10, replicas).await;
         load.set(Level::Idle);
         settles(LIMIT, 2 * CALM, "nothing is lowered", 10, replicas).await;
     };

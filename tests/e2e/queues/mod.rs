@@ -128,6 +128,8 @@ impl Line<'_> {
     async fn watch(&self, what: &str, done: impl Fn(i32, &Counts) -> bool) -> i32 {
         let (started, mut most) = (Instant::now(), 0);
         loop {
+            // Only counts that are older than the replicas say what the replicas have done.
+            let counts = self.counts().await;
             let replicas = self.deployment.replicas().await.unwrap_or(-1);
             assert!(
                 replicas <= self.most,
@@ -136,7 +138,6 @@ impl Line<'_> {
                 self.explain()
             );
             most = most.max(replicas);
-            let counts = self.counts().await;
             if done(replicas, &counts) {
                 return most;
             }
