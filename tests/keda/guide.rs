@@ -1,7 +1,7 @@
 //! `docs/keda.md` as a reader follows it: its commands run in a real shell, its manifests are applied.
 //!
-//! The reader stands in a copy of `deploy/` in which only addresses differ: KEDA and podswell run on this
-//! machine, so names of the cluster are resolved by a name server of the test.
+//! The reader stands in a copy of `deploy/` in which only addresses and a cooldown differ: KEDA and podswell
+//! run on this machine, so names of the cluster are resolved by a name server of the test.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -21,7 +21,7 @@ use crate::workload::{CALM, Workload};
 
 /// How long a state may take to come: generous, the machine may be busy, and KEDA waits up to two minutes
 /// before it connects again to who was away for long.
-pub(crate) const LIMIT: Duration = Duration::from_secs(240);
+pub(crate) const LIMIT: Duration = Duration::from_secs(400);
 pub(crate) const NAMESPACE: &str = "shop";
 /// Where the page and the templates say that podswell answers.
 const ADDRESS: &str = "podswell-keda.podswell-system.svc:9090";
@@ -82,7 +82,12 @@ impl Stage {
     /// Installs podswell and scales `checkout` as the page says, then lets only KEDA ask.
     pub(crate) async fn follow_the_page(&self) -> [Podswell; 2] {
         let address = self.headless.resolved(ADDRESS);
-        let replaced = [(ADDRESS, &*address), (PROMETHEUS, &*self.prometheus.url())];
+        let replaced = [
+            (ADDRESS, &*address),
+            (PROMETHEUS, &*self.prometheus.url()),
+            // KEDA may take a failing poll for an inactive one while podswell restarts (docs/keda.md).
+            ("cooldownPeriod: 10", "cooldownPeriod: 600"),
+        ];
         let reader = Reader::new(&self.plane, &replaced);
         let checkout = self.deployment("checkout", 1).await;
         let mut processes = None;

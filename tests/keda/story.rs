@@ -108,7 +108,8 @@ async fn three_or_none(idle: &Workload<'_>) {
 }
 
 async fn from_zero_and_back(stage: &Stage, web: &Workload<'_>, processes: &mut [Podswell; 2]) {
-    web.stays(0, CALM).await;
+    // KEDA's fallback may have woken it before the first samples were there.
+    web.settles(0).await;
     // Nobody runs: the request is held, seen, and answered.
     timeout(LIMIT, stage.gateway.request("web")).await.expect("the first request is answered");
     let load = stage.gateway.in_flight("web", 105);
@@ -116,6 +117,9 @@ async fn from_zero_and_back(stage: &Stage, web: &Workload<'_>, processes: &mut [
     // One pod more is less than the HPA's usual tolerance of a tenth.
     let more = stage.gateway.in_flight("web", 10);
     web.settles(12).await;
+    // KEDA may take a failing poll for an inactive one: while nobody answers, only the cooldown keeps the
+    // replicas (docs/keda.md).
+    web.cools_down_for(600).await;
     let seen = web.watch_all();
     restarted(web, processes).await;
     assert_eq!(*seen.lock(), BTreeSet::from([12]), "nothing was ever lowered");
@@ -123,6 +127,7 @@ async fn from_zero_and_back(stage: &Stage, web: &Workload<'_>, processes: &mut [
     assert_eq!((load.len(), more.len()), (105, 10), "every sender lives");
     drop(load);
     web.settles(1).await;
+    web.cools_down_for(5).await;
     drop(more);
     web.reaches(0).await;
     web.stays(0, CALM).await;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::stage::{LIMIT, NAMESPACE, Stage};
 use crate::support::deployment::DeploymentRef;
-use crate::support::wait::always_for;
+use crate::support::wait::{always_for, eventually};
 
 /// How long replicas stay before they count as settled: several polls and HPA syncs.
 pub(crate) const CALM: Duration = Duration::from_secs(6);
@@ -24,7 +24,8 @@ pub(crate) struct Workload<'a> {
 
 impl Workload<'_> {
     async fn replicas(&self) -> i32 {
-        self.deployment.replicas().await.unwrap_or(-1)
+        // The API server may be too busy for a moment, which says nothing of the replicas.
+        eventually(LIMIT, "the API server says replicas", || self.deployment.replicas()).await
     }
 
     /// Waits until KEDA has made an HPA.
@@ -47,11 +48,16 @@ impl Workload<'_> {
 
     /// Waits until the API server has said so for a while without a break.
     pub(crate) async fn settles(&self, replicas: i32) {
-        let (mut right_since, started) = (Instant::now(), Instant::now());
-        while right_since.elapsed() < CALM {
+        let (mut right_since, started) = (None, Instant::now());
+        loop {
             let seen = self.replicas().await;
-            if seen != replicas {
-                right_since = Instant::now();
+            if seen == replicas {
+                // Only what was seen right ends it, however long the machine slept between two looks.
+                if right_since.get_or_insert_with(Instant::now).elapsed() >= CALM {
+                    return;
+                }
+            } else {
+                right_since = None;
                 assert!(
                     started.elapsed() < LIMIT,
                     "{seen}, not {replicas}: {}",
@@ -68,6 +74,14 @@ impl Workload<'_> {
             if seen == replicas { Ok(()) } else { Err(format!("{seen}; {}", self.story().await)) }
         })
         .await;
+    }
+
+    /// From now on KEDA waits so long before it goes to zero.
+    pub(crate) async fn cools_down_for(&self, seconds: u32) {
+        let patch = format!(r#"{{"spec":{{"cooldownPeriod":{seconds}}}}}"#);
+        let arguments =
+            ["patch", "scaledobject", &self.name, "-n", NAMESPACE, "--type=merge", "-p"];
+        self.stage.plane.kubectl(&[&arguments[..], &[&patch]].concat()).await;
     }
 
     /// All that is known, for a failure's message.

@@ -5,7 +5,7 @@ use podswell::servers::keda::wire::IsActiveResponse;
 use podswell::servers::keda::{DECISION, FORWARDED};
 use tonic::Code;
 
-use crate::calls::{active, replicas, spec, until};
+use crate::calls::{active, first, replicas, spec, until};
 use crate::world::{INGRESS, World, web};
 
 fn standby(peer: Option<Peer>) -> Role {
@@ -28,7 +28,8 @@ async fn an_answer_says_which_decision_it_comes_from() {
     let (mut asked, mut forwarded) = (holder.client(), other.client());
     until("active", async || active(&mut forwarded, &web()).await, |is| *is == Ok(true)).await;
     for (client, expected) in [(&mut asked, None), (&mut forwarded, Some("true"))] {
-        let answer = client.is_active(web()).await.unwrap();
+        let ask = async || client.is_active(web()).await;
+        let answer = first("an answer", ask, Result::is_ok).await.unwrap();
         let read = |key| answer.metadata().get(key).map(|value| value.to_str().unwrap());
         assert_eq!(read(FORWARDED), expected);
         let stamp = read(DECISION).unwrap();
@@ -55,12 +56,12 @@ async fn who_stands_by_answers_with_the_holders_decisions() {
     }
     other.role.set(standby(Some(holder.peer.clone())));
     let mut client = other.client();
-    spec(&mut client, &web()).await.unwrap();
+    until("a spec", async || spec(&mut client, &web()).await, Result::is_ok).await;
     let mut stream = client.stream_is_active(web()).await.unwrap().into_inner();
     // Only the holder sees the load.
     let _load = holder.load("web", INGRESS, 47.0);
     until("5", async || replicas(&mut client, &web()).await, |n| *n == Ok(5)).await;
-    assert_eq!(active(&mut client, &web()).await, Ok(true));
+    until("active", async || active(&mut client, &web()).await, |is| *is == Ok(true)).await;
     let pushed = stream.message().await.unwrap();
     assert_eq!(pushed, Some(IsActiveResponse { result: true }));
 

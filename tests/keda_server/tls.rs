@@ -69,17 +69,17 @@ async fn certificates_are_renewed_while_it_runs() {
     let tls = Arc::new(ReloadingAcceptor::new(files(folder.path())).unwrap());
     let world = World::start_for(&[], Some(tls)).await;
     world.deploy("web", 1, &[]).await;
-    assert!(answered(&world, &first, None).await);
+    until("the first", async || answered(&world, &first, None).await, |is| *is).await;
     assert!(!answered(&world, &second, None).await);
     let plain = world.client().get_metric_spec(web()).await;
     assert!(plain.is_err(), "no plain text on a port with TLS");
     // Half a renewal is none.
     std::fs::write(folder.path().join("server.crt"), "broken").unwrap();
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert!(answered(&world, &first, None).await);
+    until("still the first", async || answered(&world, &first, None).await, |is| *is).await;
     second.server(&["podswell-keda"]).write(folder.path(), "server");
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert!(answered(&world, &second, None).await);
+    until("the second", async || answered(&world, &second, None).await, |is| *is).await;
     assert!(!answered(&world, &first, None).await);
 }
 
@@ -94,7 +94,7 @@ async fn only_named_clients_of_the_authority_come_in() {
     let world = World::start_for(&[], Some(any)).await;
     world.deploy("web", 1, &[]).await;
     let named = ours.client("keda-operator", None);
-    assert!(answered(&world, &ours, Some(&named)).await);
+    until("named", async || answered(&world, &ours, Some(&named)).await, |is| *is).await;
     assert!(!answered(&world, &ours, None).await);
     assert!(!answered(&world, &ours, Some(&other.client("keda-operator", None))).await);
     // A name that no certificate of theirs has.
@@ -105,7 +105,8 @@ async fn only_named_clients_of_the_authority_come_in() {
     assert!(!answered(&world, &ours, Some(&named)).await, "a common name is no name");
     assert!(!answered(&world, &ours, Some(&ours.peer(&["someone-else"]))).await);
     let listed = ours.peer(&["keda", "keda-operator"]);
-    assert!(answered(&world, &ours, Some(&listed)).await, "one of its names is listed");
+    let one_is_listed = async || answered(&world, &ours, Some(&listed)).await;
+    until("one of its names is listed", one_is_listed, |is| *is).await;
     let unnamed = async || {
         let all = world.counters.refusals();
         all.iter().any(|(why, count)| *why == "Name" && *count >= 2)

@@ -254,6 +254,19 @@ func always(t *testing.T, span time.Duration, what string, look func() error) {
 	}
 }
 
+// patiently repeats a question to which there is silence; another answer, or the last silence, is returned.
+func patiently(ask func() error) error {
+	var answer error
+	_ = within(limit, func() error {
+		answer = ask()
+		if isSilence(answer) {
+			return answer
+		}
+		return nil
+	})
+	return answer
+}
+
 // short is a context for one call.
 func short(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

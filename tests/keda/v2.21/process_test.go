@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -142,10 +143,17 @@ func (p *process) resident() (int64, error) {
 	return resident * int64(os.Getpagesize()), nil
 }
 
-// freeAddress is a port that was free a moment ago, below those of outgoing connections.
+// given are the ports that were handed out: many processes start at once, and some start again.
+var given sync.Map
+
+// freeAddress is a port that was free a moment ago and is nobody else's, below those of outgoing connections.
 func freeAddress(host string) string {
 	for {
-		address := net.JoinHostPort(host, fmt.Sprint(12000+rand.IntN(8000)))
+		port := fmt.Sprint(12000 + rand.IntN(8000))
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
+		address := net.JoinHostPort(host, port)
 		if listener, err := net.Listen("tcp", address); err == nil {
 			_ = listener.Close()
 			return address

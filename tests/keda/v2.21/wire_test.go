@@ -67,7 +67,7 @@ func metric(t *testing.T, client pb.ExternalScalerClient, ref *pb.ScaledObjectRe
 	var found *pb.MetricValue
 	eventually(t, "the value", func() error {
 		answer, err := client.GetMetrics(short(t), &pb.GetMetricsRequest{ScaledObjectRef: ref, MetricName: name})
-		if status.Code(err) == codes.Unavailable {
+		if isSilence(err) {
 			return err
 		}
 		if err != nil {
@@ -130,27 +130,37 @@ func TestIntegersAndFloatsAgree(t *testing.T) {
 	}
 }
 
-// calls makes every kind of call and returns its status.
+// calls makes every kind of call and returns its status; one to which there is silence is made again.
 func calls(t *testing.T, client pb.ExternalScalerClient, ref *pb.ScaledObjectRef) map[string]*status.Status {
 	t.Helper()
 	all := map[string]*status.Status{}
-	note := func(name string, err error) { all[name] = status.Convert(err) }
-	_, err := client.GetMetricSpec(short(t), ref)
-	note("GetMetricSpec", err)
-	_, err = client.GetMetrics(short(t), &pb.GetMetricsRequest{ScaledObjectRef: ref, MetricName: "any"})
-	note("GetMetrics", err)
-	_, err = client.IsActive(short(t), ref)
-	note("IsActive", err)
-	stream, err := client.StreamIsActive(short(t), ref)
-	if err == nil {
-		_, err = stream.Recv()
-	}
-	note("StreamIsActive", err)
-	specs, err := client.StreamMetricSpec(short(t), ref)
-	if err == nil {
-		_, err = specs.Recv()
-	}
-	note("StreamMetricSpec", err)
+	note := func(name string, ask func() error) { all[name] = status.Convert(patiently(ask)) }
+	note("GetMetricSpec", func() error {
+		_, err := client.GetMetricSpec(short(t), ref)
+		return err
+	})
+	note("GetMetrics", func() error {
+		_, err := client.GetMetrics(short(t), &pb.GetMetricsRequest{ScaledObjectRef: ref, MetricName: "any"})
+		return err
+	})
+	note("IsActive", func() error {
+		_, err := client.IsActive(short(t), ref)
+		return err
+	})
+	note("StreamIsActive", func() error {
+		stream, err := client.StreamIsActive(short(t), ref)
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	})
+	note("StreamMetricSpec", func() error {
+		specs, err := client.StreamMetricSpec(short(t), ref)
+		if err == nil {
+			_, err = specs.Recv()
+		}
+		return err
+	})
 	return all
 }
 
@@ -208,8 +218,12 @@ func TestIndexedMetricNames(t *testing.T) {
 	client, ref := stub(t), ref(newWorkload(t, 1, 34).metadata())
 	value := metric(t, client, ref, func(*pb.MetricValue) bool { return true })
 	for _, prefix := range []string{"s0-", "s17-"} {
-		answer, err := client.GetMetrics(short(t),
-			&pb.GetMetricsRequest{ScaledObjectRef: ref, MetricName: prefix + value.MetricName})
+		var answer *pb.GetMetricsResponse
+		err := patiently(func() (err error) {
+			answer, err = client.GetMetrics(short(t),
+				&pb.GetMetricsRequest{ScaledObjectRef: ref, MetricName: prefix + value.MetricName})
+			return err
+		})
 		if err != nil || len(answer.MetricValues) != 1 {
 			t.Errorf("%s: %v, %v", prefix, answer, err)
 		}
@@ -275,25 +289,31 @@ func TestActivityIsStreamed(t *testing.T) {
 		}
 	}
 	here.scale(1)
-	always(t, 2*time.Second, "", func() error { return nil })
-	for len(received) > 0 {
-		<-received
-	}
-	select {
-	case active, open := <-received:
-		t.Fatalf("%v, %v: silent while replicas run", active, open)
-	case <-time.After(5 * time.Second):
-	}
+	// Some may be under way, and podswell has to hear of the replica.
+	eventually(t, "silence while replicas run", func() error {
+		select {
+		case active, open := <-received:
+			if !active || !open {
+				t.Fatalf("%v, %v under load", active, open)
+			}
+			return errors.New("a push within 5 s")
+		case <-time.After(5 * time.Second):
+			return nil
+		}
+	})
 }
 
 func TestHealthAndReflection(t *testing.T) {
 	t.Parallel()
 	connection := dial(t, world.podswell.address)
 	for _, service := range []string{"", "externalscaler.ExternalScaler"} {
-		answer, err := health.NewHealthClient(connection).Check(short(t), &health.HealthCheckRequest{Service: service})
-		if err != nil || answer.Status != health.HealthCheckResponse_SERVING {
-			t.Errorf("health of %q: %v, %v", service, answer, err)
-		}
+		eventually(t, "it is healthy", func() error {
+			answer, err := health.NewHealthClient(connection).Check(short(t), &health.HealthCheckRequest{Service: service})
+			if err != nil || answer.Status != health.HealthCheckResponse_SERVING {
+				return fmt.Errorf("health of %q: %v, %v", service, answer, err)
+			}
+			return nil
+		})
 	}
 	stream, err := reflection.NewServerReflectionClient(connection).ServerReflectionInfo(short(t))
 	if err != nil {
@@ -373,9 +393,11 @@ func TestGreedyClientsHarmNobody(t *testing.T) {
 	}()
 	name := metricName(t, good, ref(here.metadata()))
 	always(t, 5*time.Second, "the other client gets its answers", func() error {
-		_, err := good.GetMetrics(short(t),
-			&pb.GetMetricsRequest{ScaledObjectRef: ref(here.metadata()), MetricName: name})
-		return err
+		return patiently(func() error {
+			_, err := good.GetMetrics(short(t),
+				&pb.GetMetricsRequest{ScaledObjectRef: ref(here.metadata()), MetricName: name})
+			return err
+		})
 	})
 	if !world.podswell.alive() {
 		t.Fatal("podswell is gone")
