@@ -30,6 +30,9 @@ const FOUND: &str =
     r#"count(count by (deployment) (app_requests_in_flight{namespace=~"shop|media"}))"#;
 /// How long each request takes at a pod.
 const WORK: Duration = Duration::from_secs(1);
+/// How long a pod goes on serving that is to end: all its requests have ended by then, on a machine that
+/// stands still for seconds as well.
+const TERMINATION: Duration = Duration::from_secs(10);
 /// No demo takes longer.
 const MAX_TIME: Duration = Duration::from_secs(4 * 3600);
 
@@ -115,7 +118,7 @@ impl Stage {
         steps.done("etcd, kube-apiserver and kube-controller-manager run");
         let options = NodeOptions {
             start_delay: Duration::from_secs(1),
-            termination: Duration::from_secs(3),
+            termination: TERMINATION,
             ..NodeOptions::default()
         };
         let node = Node::start(plane.client(), options);
@@ -179,6 +182,16 @@ impl Stage {
             .expect("run podswell simulate");
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// How many Events podswell did not write because there were too many, or the API server did not answer:
+    /// they are a courtesy.
+    pub(crate) async fn events_left_out(&self) -> f64 {
+        let counted = ["Limited", "Failed"].map(|outcome| async move {
+            let series = format!("podswell_events_total{{outcome=\"{outcome}\"}}");
+            self.podswell.counted(&series).await
+        });
+        futures::future::join_all(counted).await.iter().sum()
     }
 
     /// The Events that podswell wrote, oldest first.

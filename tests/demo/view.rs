@@ -31,6 +31,13 @@ pub(crate) struct Sight {
     row: Row,
 }
 
+impl Sight {
+    /// Whether podswell has nothing to write and no pod is missing.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.desired == i64::from(self.replicas) && self.ready == self.replicas && !self.panicking
+    }
+}
+
 /// All workloads of the story at one moment, by `namespace/name`.
 pub(crate) type Sights = BTreeMap<String, Sight>;
 

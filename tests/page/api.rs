@@ -115,6 +115,16 @@ impl Talk {
         };
         lines.iter().map(read).collect()
     }
+
+    /// Watches until as many events were told at once: a busy server may tell some of them too late for the
+    /// watch's time.
+    async fn watch_until(&self, path: &str, events: usize) -> Vec<(String, Value)> {
+        eventually(Duration::from_secs(60), "the watch tells", || async {
+            let seen = self.watch(path).await;
+            if seen.len() >= events { Ok(seen) } else { Err(seen) }
+        })
+        .await
+    }
 }
 
 fn map(name: &str, data: Value) -> Value {
@@ -499,7 +509,8 @@ async fn strictness(talk: &mut Talk) {
 }
 
 async fn watches(talk: &mut Talk) {
-    let old = talk.watch(&format!("{MAPS}?watch=true&resourceVersion=1&timeoutSeconds=5")).await;
+    let path = format!("{MAPS}?watch=true&resourceVersion=1&timeoutSeconds=5");
+    let old = talk.watch_until(&path, 1).await;
     let (what, status) = old.first().cloned().unwrap_or_default();
     talk.lines.push(format!("watch from long ago: {what} {} {}", status["code"], status["reason"]));
     let (_, list) = talk.send(Method::GET, MAPS, JSON, &Value::Null).await;
@@ -514,7 +525,8 @@ async fn watches(talk: &mut Talk) {
         assert!(code < 300, "{path}: {code}");
     }
     let one = format!("fieldSelector=metadata.name%3Dseen&resourceVersion={since}");
-    let seen = talk.watch(&format!("{MAPS}?watch=true&{one}&timeoutSeconds=3")).await;
+    let path = format!("{MAPS}?watch=true&{one}&timeoutSeconds=3");
+    let seen = talk.watch_until(&path, 3).await;
     let told: Vec<_> = seen
         .iter()
         .map(|(what, object)| format!("{what} {} {}", object["kind"], object["data"]))
@@ -527,7 +539,7 @@ async fn watches(talk: &mut Talk) {
     let good = marks.all(|(_, mark)| mark["kind"] == "ConfigMap" && version(mark).is_string());
     talk.lines.push(format!("bookmarks are good: {good}"));
     let path = format!("{MAPS}?watch=true&labelSelector=of%3Dtalk&timeoutSeconds=2");
-    let seen = talk.watch(&path).await;
+    let seen = talk.watch_until(&path, 1).await;
     let told: Vec<_> = seen
         .iter()
         .map(|(what, object)| format!("{what} {}", object["metadata"]["name"]))
@@ -548,11 +560,7 @@ async fn leaves_the_selection(talk: &mut Talk) {
         let path = format!(
             "{MAPS}?watch=true&labelSelector=of%3D{label}&resourceVersion={since}&timeoutSeconds=2"
         );
-        let seen = eventually(Duration::from_secs(30), "the watch tells", || async {
-            let seen = talk.watch(&path).await;
-            if seen.is_empty() { Err("nothing") } else { Ok(seen) }
-        })
-        .await;
+        let seen = talk.watch_until(&path, 1).await;
         let told: Vec<_> = seen.iter().map(|(what, _)| what.clone()).collect();
         talk.lines.push(format!("watch of={label}: {told:?}"));
     }

@@ -13,7 +13,7 @@ use crate::support::ports::free_ports;
 use crate::support::process::Process;
 use crate::support::wait::eventually;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A browser with one tab; it ends with this.
 pub(crate) struct Browser {
@@ -71,9 +71,24 @@ impl Browser {
         self.client.find_all(Locator::Css(selector)).await.expect("look for elements").len()
     }
 
+    /// Clicks the first element that matches, once there is one. An element that was drawn anew while it
+    /// was to be clicked was not clicked.
     pub(crate) async fn click(&self, selector: &str) {
-        let found = self.client.find(Locator::Css(selector)).await.expect("what to click");
-        found.click().await.expect("click");
+        eventually(LIMIT, &format!("{selector} is clicked"), || async {
+            self.client.find(Locator::Css(selector)).await?.click().await
+        })
+        .await;
+    }
+
+    /// Opens the `details` element that matches. What lies above it may move it away from under the
+    /// pointer, so it is clicked until it is open.
+    pub(crate) async fn unfold(&self, details: &str) {
+        let (summary, open) = (format!("{details} > summary"), format!("{details}[open]"));
+        eventually(LIMIT, &format!("{details} is open"), || async {
+            self.click(&summary).await;
+            if self.count(&open).await == 1 { Ok(()) } else { Err("closed") }
+        })
+        .await;
     }
 
     pub(crate) async fn type_into(&self, selector: &str, text: &str) {
@@ -89,8 +104,11 @@ impl Browser {
 
     /// Presses a key where the focus is; control keys by their WebDriver code points.
     pub(crate) async fn press(&self, key: &str) {
-        let active = self.client.active_element().await.expect("what has the focus");
-        active.send_keys(key).await.expect("press a key");
+        // What lost the focus by being drawn anew did not get the key.
+        eventually(LIMIT, "a key is pressed", || async {
+            self.client.active_element().await?.send_keys(key).await
+        })
+        .await;
     }
 
     pub(crate) async fn run(&self, script: &str) {
@@ -116,6 +134,8 @@ fn capabilities(folder: &Path) -> Capabilities {
     let log = folder.join("chrome.log");
     let data = folder.join("profile");
     let json = json!({
+        // Milliseconds: five thousand rows take a busy machine more than the usual 30 s.
+        "timeouts": { "script": 300_000 },
         "goog:chromeOptions": {
             "binary": "/usr/bin/chromium",
             "args": [

@@ -25,7 +25,7 @@ use browser::Browser;
 use shop::Shop;
 use support::wait::{eventually, until};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_watches_a_burst_and_an_outage() {
@@ -84,13 +84,19 @@ async fn the_keyboard_leads_to_a_workload(shop: &Shop, browser: &Browser) {
     {
         assert!(browser.count(part).await > 0, "no {part}");
     }
-    let body = shop.get("/v1/targets/shop/checkout").await;
-    let stages = body["decision"]["stages"].as_array().expect("stages").len();
-    assert_eq!(browser.count(".waterfall tbody tr td.number").await, stages);
-    let demand = browser.text(".demand").await.expect("the formula");
-    assert!(demand.contains("panic ceil(200 / 10) = 20"), "{demand}");
-    let facts = browser.text(".facts").await.expect("facts");
-    assert!(facts.contains("target per pod (concurrency)\n10"), "{facts}");
+    eventually(LIMIT, "each step of the decision", || async {
+        let body = shop.get("/v1/targets/shop/checkout").await;
+        let stages = body["decision"]["stages"].as_array().map(Vec::len);
+        let rows = browser.count(".waterfall tbody tr td.number").await;
+        if stages == Some(rows) { Ok(()) } else { Err((rows, body)) }
+    })
+    .await;
+    let demand = || async { browser.text(".demand").await.unwrap_or_default() };
+    let formula = |text: &String| text.contains("panic ceil(200 / 10) = 20");
+    until(LIMIT, "the formula", formula, demand).await;
+    let facts = || async { browser.text(".facts").await.unwrap_or_default() };
+    let target = |text: &String| text.contains("target per pod (concurrency)\n10");
+    until(LIMIT, "the facts", target, facts).await;
     browser.picture("workload").await;
     browser.reload().await;
     until(LIMIT, "the address keeps the page", drawn, chart).await;
@@ -105,7 +111,7 @@ async fn an_outage_shows(shop: &Shop, browser: &Browser) {
     let body = shop.get("/v1/targets/shop/checkout").await;
     assert_eq!(body["replicas"], 20, "{body}");
     browser.picture("outage").await;
-    browser.click("details:has(.explain) summary").await;
+    browser.unfold("details:has(.explain)").await;
     let words = || async { browser.text(".explain").await.unwrap_or_default() };
     let explained = |text: &String| text.contains("checkout (shop)") && text.contains("lost");
     until(LIMIT, "the same in words", explained, words).await;
@@ -122,7 +128,9 @@ const KEEP_FILES: &str = "URL.createObjectURL = (blob) => {\
 
 /// What CSV and JSON hold, of the list and of a workload's history.
 async fn files_are_made(shop: &Shop, browser: &Browser) {
-    let made = |name: &'static str| async move {
+    // What is saved is what is shown at that moment: it is saved until that is as wanted.
+    let made = |button: usize, name: &'static str| async move {
+        browser.click(&format!(".tools button:nth-of-type({button})")).await;
         let named = browser.attribute("body", "data-name").await.unwrap_or_default();
         let file = browser.attribute("body", "data-file").await.unwrap_or_default();
         if named == name { file } else { String::new() }
@@ -130,24 +138,20 @@ async fn files_are_made(shop: &Shop, browser: &Browser) {
     browser.open(&shop.url("/")).await;
     until(LIMIT, "the list", |row: &String| !row.is_empty(), || row(browser, "shop/search")).await;
     browser.run(KEEP_FILES).await;
-    browser.click(".tools button:nth-of-type(1)").await;
     let table = |text: &String| {
         text.starts_with("namespace,name,signal,") && text.contains("\nshop,thumbnails,fresh,")
     };
-    until(LIMIT, "CSV of the list", table, || made("podswell.csv")).await;
-    browser.click(".tools button:nth-of-type(2)").await;
+    until(LIMIT, "CSV of the list", table, || made(1, "podswell.csv")).await;
     let json = |text: &String| serde_json::from_str::<Vec<serde_json::Value>>(text).is_ok();
-    until(LIMIT, "JSON of the list", json, || made("podswell.json")).await;
+    until(LIMIT, "JSON of the list", json, || made(2, "podswell.json")).await;
     browser.run("location.hash = '#/workload/shop/search'").await;
     let charts = || browser.count("svg.chart");
     until(LIMIT, "its page", |count| *count == 1, charts).await;
     let terms = browser.count(".facts [data-term][title][tabindex='0']").await;
     assert_eq!(terms, browser.count(".facts dt").await, "each number is explained");
-    browser.click(".tools button:nth-of-type(1)").await;
     let history = |text: &String| text.starts_with("at,stable,panic,") && text.contains(",fresh,");
-    until(LIMIT, "CSV of the history", history, || made("shop-search.csv")).await;
-    browser.click(".tools button:nth-of-type(2)").await;
-    until(LIMIT, "JSON of the history", json, || made("shop-search.json")).await;
+    until(LIMIT, "CSV of the history", history, || made(1, "shop-search.csv")).await;
+    until(LIMIT, "JSON of the history", json, || made(2, "shop-search.json")).await;
 }
 
 async fn words_and_colours(shop: &Shop, browser: &Browser) {
@@ -177,6 +181,7 @@ async fn a_token_is_asked_for_until_it_is_right() {
     }
     let shown = |text: &String| text.contains("checkout");
     until(LIMIT, "the list is there", shown, || row(&browser, "shop/checkout")).await;
+    assert_eq!(browser.count("dialog[open]").await, 0, "asked again though it is right");
     browser.close().await;
 }
 

@@ -25,9 +25,11 @@ function askForToken() {
 
 async function ask(path, options = {}) {
   for (;;) {
+    const shown = sessionStorage.getItem(KEY);
     const answer = await fetch(path, { ...options, headers: { ...headers(), ...options.headers }, cache: 'no-store' });
     if (answer.status !== 401) return answer;
-    await askForToken();
+    // The person may have answered while this request was under way.
+    if (sessionStorage.getItem(KEY) === shown) await askForToken();
   }
 }
 
