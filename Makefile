@@ -57,8 +57,9 @@ swarm:
 test-e2e: testbin
 	cargo test --test e2e -- --nocapture --test-threads=3
 
-# KEDA's own client, operator and metrics adapter against podswell.
+# The server that KEDA asks, then KEDA's own client, operator and metrics adapter against podswell.
 test-keda: testbin
+	cargo test --test keda_server
 	cargo test --test keda -- --nocapture --test-threads=2
 
 # Faults under load on a real control plane; order and moments come from a seed, which is printed.
@@ -98,7 +99,7 @@ bench-cluster:
 
 # What KEDA's calls and streams cost, beside the least that a server on its stubs can be. About four
 # minutes; wants a quiet machine with at least two cores: the servers have the first one.
-# PODSWELL_BENCH_KEDA=Calls (or Streams) takes one part.
+# PODSWELL_BENCH_KEDA=Calls (or Streams, Cases) takes one part.
 bench-keda:
 	tests/testbin.sh leash controlplane keda-crds keda-tests-2.16 keda-tests-2.21
 	cargo bench --bench keda

@@ -130,6 +130,33 @@ fn every_module_says_why_it_exists() {
 }
 
 #[test]
+fn every_program_of_tests_is_played_by_make_test() {
+    let manifest = read("Cargo.toml");
+    let names = manifest.split("[[test]]\n").skip(1).map(|rest| {
+        let name = rest.lines().find_map(|line| line.strip_prefix("name = "));
+        name.unwrap().trim_matches('"')
+    });
+    let makefile = read("Makefile");
+    let stages = makefile.lines().find(|line| line.starts_with("TEST_STAGES")).unwrap();
+    let mut played = Vec::new();
+    let mut in_stage = false;
+    for line in makefile.lines() {
+        match line.strip_prefix('\t') {
+            Some(command) if in_stage => played.extend(command.split_whitespace()),
+            Some(_) => {}
+            None => {
+                let target = line.split(':').next().unwrap_or_default();
+                in_stage = stages.split_whitespace().any(|stage| stage == target);
+            }
+        }
+    }
+    for name in names {
+        let found = played.windows(2).any(|pair| pair == ["--test", name]);
+        assert!(found, "no stage of make test plays {name}");
+    }
+}
+
+#[test]
 fn main_stays_small() {
     assert!(read("src/main.rs").lines().count() < 60);
 }

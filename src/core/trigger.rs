@@ -336,6 +336,24 @@ mod tests {
     }
 
     #[test]
+    fn every_annotation_is_taken_with_and_without_its_prefix() {
+        for key in KEYS.iter().filter(|key| key.is_annotation()) {
+            for spelling in key.spellings() {
+                let (_, bare) = spelling.split_once('/').unwrap();
+                for written in [spelling.clone(), bare.to_owned(), format!("{bare}FromEnv")] {
+                    match read(&[(&written, "1")]) {
+                        Ok(metadata) => {
+                            assert_eq!(metadata.annotations, pairs(&[(&key.annotation(), "1")]));
+                        }
+                        // It is the value that is judged.
+                        Err(error) => assert!(!error.why.starts_with("no such key"), "{error}"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_does_not_parse_names_key_and_value() {
         for (list, words) in [
             (&[("target", "none")][..], &["\"target\"", "\"none\""][..]),

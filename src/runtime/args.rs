@@ -491,6 +491,35 @@ mod tests {
     }
 
     #[test]
+    fn keda_is_served_plain_only_if_that_is_said() {
+        const LISTEN: &str = "--keda-listen=:9090";
+        const TLS: [&str; 2] = ["--keda-tls-cert=c.pem", "--keda-tls-key=k.pem"];
+        for (more, word) in [
+            (&[][..], "--keda-insecure"),
+            (&TLS[..1], "--keda-insecure"),
+            (&TLS[1..], "--keda-insecure"),
+            (&["--keda-insecure", TLS[0], TLS[1]], "--keda-tls-cert"),
+            (&["--keda-insecure", TLS[0]], "--keda-tls-cert"),
+            (&["--keda-insecure", "--keda-client-ca=a.pem"], "--keda-client-ca"),
+            (&["--keda-insecure", "--keda-client-names=keda"], "--keda-client-ca"),
+            (&[TLS[0], TLS[1], "--keda-client-names=keda"], "--keda-client-ca"),
+            (&["--keda-insecure", "--keda-namespaces=a,B!"], "--keda-namespaces"),
+            (&["--keda-insecure", "--keda-max-streams=0"], "--keda-max-streams"),
+        ] {
+            let error = settings(&[&[LISTEN][..], more].concat()).unwrap_err();
+            assert!(error.contains(word), "{more:?}: {error}");
+        }
+        let served =
+            |more: &[&str]| settings(&[&[LISTEN][..], more].concat()).unwrap().keda.unwrap();
+        assert_eq!(served(&["--keda-insecure"]).tls, None);
+        assert!(served(&TLS).tls.is_some_and(|files| files.client_ca.is_none()));
+        let mutual = [TLS[0], TLS[1], "--keda-client-ca=a.pem", "--keda-client-names=a,b"];
+        let files = served(&mutual).tls.unwrap();
+        assert!(files.client_ca.is_some() && files.client_names.len() == 2, "{files:?}");
+        assert!(settings(&["--keda-insecure"]).unwrap().keda.is_none(), "nobody listens");
+    }
+
+    #[test]
     fn a_token_file_opens_the_admin_address() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");

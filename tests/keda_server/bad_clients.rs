@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use podswell::servers::keda::connections::{MAX_NEWCOMERS, MAX_OF_ADDRESS};
-use podswell::servers::keda::transport::{MAX_HEADER_BYTES, MAX_MESSAGE_BYTES};
+use podswell::servers::keda::transport::{
+    KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, MAX_HEADER_BYTES, MAX_MESSAGE_BYTES,
+};
 use prost::Message as _;
 use tonic::{Code, Request};
 
@@ -143,6 +145,22 @@ async fn silent_connections_keep_nobody_out() {
     drop(idle);
     let connections = async || world.counters.connections();
     until("they are gone", connections, |count| *count <= 10).await;
+    others_are_answered(&world, &mut known).await;
+}
+
+/// A machine that vanished holds its streams for as long as it has time to answer a ping, not for ever.
+#[tokio::test]
+async fn who_is_dead_is_let_go() {
+    let (world, mut known, _load) = loaded().await;
+    let mut dead = Raw::begin(world.address).await;
+    let call = dead.call("StreamIsActive", &web().encode_to_vec());
+    assert!(dead.send(&call).await);
+    let open = async || world.counters.streams().iter().map(|(_, open)| open).sum::<u64>();
+    until("it has a stream", open, |streams| *streams == 1).await;
+    // It reads, and says nothing.
+    let patience = 3 * (KEEP_ALIVE + KEEP_ALIVE_TIMEOUT);
+    tokio::time::timeout(patience, dead.ended()).await.expect("the connection ends");
+    until("its stream is given back", open, |streams| *streams == 0).await;
     others_are_answered(&world, &mut known).await;
 }
 

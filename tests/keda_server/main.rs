@@ -16,6 +16,7 @@ mod calls;
 mod certificates;
 mod crowd;
 mod peers;
+mod probes;
 mod raw;
 mod streams;
 mod tls;

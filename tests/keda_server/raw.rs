@@ -11,26 +11,84 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+
+/// The setting of how many bytes of a call's answer may be sent unasked.
+const INITIAL_WINDOW_SIZE: u16 = 4;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+/// The bytes of a frame before what it carries.
+const HEAD: usize = 9;
 
 pub(crate) struct Raw {
     stream: TcpStream,
     next: u32,
+    /// What was read and makes no whole frame yet.
+    read: Vec<u8>,
 }
 
 impl Raw {
     /// A connection on which nothing was said yet.
     pub(crate) async fn silent(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), next: 1 }
+        let stream = TcpStream::connect(address).await.unwrap();
+        Self { stream, next: 1, read: Vec::new() }
     }
 
     /// One on which HTTP/2 has begun.
     pub(crate) async fn begin(address: SocketAddr) -> Self {
+        Self::begin_with(address, &[]).await
+    }
+
+    /// One whose calls take no message before they say so.
+    pub(crate) async fn begin_without_window(address: SocketAddr) -> Self {
+        let setting = [INITIAL_WINDOW_SIZE.to_be_bytes().as_slice(), &[0; 4]].concat();
+        Self::begin_with(address, &setting).await
+    }
+
+    async fn begin_with(address: SocketAddr, settings: &[u8]) -> Self {
         let mut raw = Self::silent(address).await;
-        raw.send(&[PREFACE.as_slice(), &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        raw.send(&[PREFACE.as_slice(), &frame(SETTINGS, 0, 0, settings)].concat()).await;
         raw
+    }
+
+    /// Lets the first call have this many bytes more.
+    pub(crate) async fn widen(&mut self, bytes: u32) {
+        self.send(&frame(WINDOW_UPDATE, 0, 1, &bytes.to_be_bytes())).await;
+    }
+
+    /// The next message of any call. Says on the way that it lives.
+    pub(crate) async fn message(&mut self) -> Vec<u8> {
+        loop {
+            let (kind, flags, payload) = self.frame().await;
+            match kind {
+                DATA if !payload.is_empty() => return payload,
+                PING if flags & ACK == 0 => {
+                    self.send(&frame(PING, ACK, 0, &payload)).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Kind, flags and payload of the next frame; nothing is lost if this is given up.
+    async fn frame(&mut self) -> (u8, u8, Vec<u8>) {
+        loop {
+            if let Some((&[a, b, c, kind, flags, ..], rest)) = self.read.split_first_chunk::<HEAD>()
+            {
+                let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap();
+                if let Some(payload) = rest.get(..length) {
+                    let found = (kind, flags, payload.to_vec());
+                    self.read.drain(..HEAD + length);
+                    return found;
+                }
+            }
+            let read = self.stream.read_buf(&mut self.read).await.unwrap();
+            assert!(read > 0, "the server ends the connection");
+        }
     }
 
     /// Whether the bytes could be sent; a peer that is gone takes none.

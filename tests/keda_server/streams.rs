@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use podswell::servers::keda::wire::IsActiveResponse;
+use prost::Message as _;
 use tonic::Streaming;
 
 use crate::calls::{active, spec, until};
+use crate::raw::Raw;
 use crate::world::{INGRESS, LIMIT, WEB, World, trigger, web};
 
 async fn next<T>(stream: &mut Streaming<T>) -> Option<T> {
@@ -48,6 +50,43 @@ async fn load_is_pushed_and_repeated_until_there_is_a_replica() {
     // Some may be under way.
     let silence = async || count(&mut stream, Duration::from_secs(4)).await;
     until("silence with 3 replicas", silence, |heard| *heard == 0).await;
+}
+
+/// Who reads late hears what is so, not all that was so meanwhile.
+#[tokio::test]
+async fn nothing_waits_for_who_does_not_read() {
+    let world = World::start().await;
+    world.deploy("web", 0, &[]).await;
+    let load = world.load("web", INGRESS, 30.0);
+    let mut client = world.client();
+    let mut stream = client.stream_is_active(web()).await.unwrap().into_inner();
+    next(&mut stream).await.expect("there is load");
+    let mut late = Raw::begin_without_window(world.address).await;
+    let call = late.call("StreamIsActive", &web().encode_to_vec());
+    assert!(late.send(&call).await);
+    let open = async || world.counters.streams().iter().map(|(_, open)| open).sum::<u64>();
+    until("both are open", open, |streams| *streams == 2).await;
+    for _ in 0..5 {
+        next(&mut stream).await.expect("repeated while there is no replica");
+    }
+    drop(load);
+    let idle = world.load("web", INGRESS, 0.0);
+    until("inactive", async || active(&mut client, &web()).await, |is| *is == Ok(false)).await;
+    late.widen(60_000).await;
+    let mut stale = 0;
+    let reading = async {
+        loop {
+            late.message().await;
+            stale += 1;
+        }
+    };
+    let nothing: Result<(), _> = tokio::time::timeout(Duration::from_secs(3), reading).await;
+    assert!(nothing.is_err());
+    // One may have been under way.
+    assert!(stale <= 1, "{stale} messages of load that is gone");
+    drop(idle);
+    let _load = world.load("web", INGRESS, 30.0);
+    tokio::time::timeout(LIMIT, late.message()).await.expect("what is new comes");
 }
 
 #[tokio::test]

@@ -94,9 +94,15 @@ async fn only_named_clients_of_the_authority_come_in() {
     let world = World::start_for(&[], Some(any)).await;
     world.deploy("web", 1, &[]).await;
     let named = ours.client("keda-operator", None);
+    let stranger = other.client("keda-operator", None);
     until("named", async || answered(&world, &ours, Some(&named)).await, |is| *is).await;
     assert!(!answered(&world, &ours, None).await);
-    assert!(!answered(&world, &ours, Some(&other.client("keda-operator", None))).await);
+    assert!(!answered(&world, &ours, Some(&stranger)).await);
+    // Those who vouch for clients are renewed as well.
+    std::fs::write(folder.path().join("ca.crt"), other.certificate()).unwrap();
+    until("a new CA", async || answered(&world, &ours, Some(&stranger)).await, |is| *is).await;
+    assert!(!answered(&world, &ours, Some(&named)).await, "it is not vouched for any more");
+    std::fs::write(folder.path().join("ca.crt"), ours.certificate()).unwrap();
     // A name that no certificate of theirs has.
     let tls = TlsFiles { client_names: ["keda-operator".to_owned()].into(), ..tls };
     let listed = Arc::new(ReloadingAcceptor::new(tls).unwrap());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::Uri;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -240,13 +241,25 @@ impl World {
 
     /// The same from another address of this machine.
     pub(crate) fn client_at(&self, own: Ipv4Addr) -> ScalerClient {
-        let mut connector = HttpConnector::new();
-        connector.set_local_address(Some(own.into()));
-        connector.set_nodelay(true);
-        let channel = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
-        let origin = format!("http://{}", self.address).parse().unwrap();
-        ExternalScalerClient::with_origin(channel, origin)
+        ExternalScalerClient::with_origin(channel_from(own), self.origin())
     }
+
+    /// A connection of its own for clients of other services.
+    pub(crate) fn channel() -> Channel {
+        channel_from(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Where clients find it.
+    pub(crate) fn origin(&self) -> Uri {
+        format!("http://{}", self.address).parse().unwrap()
+    }
+}
+
+fn channel_from(own: Ipv4Addr) -> Channel {
+    let mut connector = HttpConnector::new();
+    connector.set_local_address(Some(own.into()));
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new()).http2_only(true).build(connector)
 }
 
 /// The listener for other processes.

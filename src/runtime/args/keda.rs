@@ -120,6 +120,7 @@ impl KedaArgs {
     /// If they make no sense together.
     pub(super) fn into_settings(self) -> Result<Option<KedaSettings>, SettingsError> {
         let Some(listen) = self.keda_listen else { return Ok(None) };
+        let has_files = self.keda_tls_cert.is_some() || self.keda_tls_key.is_some();
         let tls = match (self.keda_tls_cert, self.keda_tls_key) {
             _ if self.keda_insecure => None,
             (Some(certificate), Some(key)) => Some(TlsFiles {
@@ -136,6 +137,10 @@ impl KedaArgs {
         };
         if tls.is_none() && self.keda_client_ca.is_some() {
             let why = "--keda-client-ca and --keda-insecure contradict each other";
+            return Err(SettingsError::Keda { why });
+        }
+        if tls.is_none() && has_files {
+            let why = "--keda-tls-cert or --keda-tls-key and --keda-insecure contradict each other";
             return Err(SettingsError::Keda { why });
         }
         if self.keda_client_ca.is_none() && !self.keda_client_names.is_empty() {

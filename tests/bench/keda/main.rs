@@ -1,7 +1,7 @@
 //! `make bench-keda`: what KEDA's calls and streams cost, asked by the official Go client
-//! (`tests/keda/v2.21/measure_test.go`), beside the least that a server on its stubs can be. Prints
+//! (`tests/keda/v2.21/measure*_test.go`), beside the least that a server on its stubs can be. Prints
 //! tables for `BENCHMARKS.md`. Wants a quiet machine with at least two cores: the servers have the first
-//! one. `PODSWELL_BENCH_KEDA` is the part to run, `Calls` or `Streams`.
+//! one. `PODSWELL_BENCH_KEDA` is the part to run, `Calls`, `Streams` or `Cases`.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,

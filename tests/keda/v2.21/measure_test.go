@@ -112,10 +112,9 @@ func onOneCore(command ...string) []string {
 }
 
 // pairs asks GetMetrics and IsActive in turn from some goroutines over one connection for a while.
-func pairs(t *testing.T, address string, ref *pb.ScaledObjectRef, name string) (rate float64, all []time.Duration) {
+func pairs(t *testing.T, client pb.ExternalScalerClient, ref *pb.ScaledObjectRef, name string) (rate float64, all []time.Duration) {
 	t.Helper()
 	const askers, span = 16, 10 * time.Second
-	client := pb.NewExternalScalerClient(dial(t, address))
 	eventually(t, "an answer", func() error {
 		_, err := client.GetMetrics(short(t), &pb.GetMetricsRequest{ScaledObjectRef: ref, MetricName: name})
 		return err
@@ -179,7 +178,8 @@ func TestMeasureCalls(t *testing.T) {
 	for range 3 {
 		for _, server := range servers {
 			before := spent(t, server.pid)
-			rate, times := pairs(t, server.address, ref(here.metadata()), name)
+			client := pb.NewExternalScalerClient(dial(t, server.address))
+			rate, times := pairs(t, client, ref(here.metadata()), name)
 			// What the client takes of both cores bounds the rate, too; this is the server's part alone.
 			each := (spent(t, server.pid) - before) / time.Duration(max(1, len(times)))
 			fmt.Printf("| GetMetrics + IsActive, %s | %.0f calls/s | p50 %v | p99 %v | %v of the server's core a call |\n",
@@ -190,11 +190,11 @@ func TestMeasureCalls(t *testing.T) {
 
 // crowd makes Deployments without replicas and load, and waits until podswell answers for all of them.
 // Nobody else asks for them, so that it is podswell alone who reads their load.
-func crowd(t *testing.T, client pb.ExternalScalerClient, count int) []workload {
+func crowd(t *testing.T, client pb.ExternalScalerClient, prefix string, count int) []workload {
 	t.Helper()
 	all := make([]workload, count)
 	for number := range all {
-		name := fmt.Sprintf("crowd-%d", number)
+		name := fmt.Sprintf("%s-%d", prefix, number)
 		all[number] = workload{t, feed.Key{Namespace: shop, Deployment: name}}
 		world.feed.Fill(all[number].Key, 0, time.Minute)
 		_, err := world.client.AppsV1().Deployments(shop).Create(context.Background(),
@@ -221,7 +221,7 @@ func TestMeasureStreams(t *testing.T) {
 	}
 	t.Cleanup(own.kill)
 	client := pb.NewExternalScalerClient(dial(t, own.address))
-	all := crowd(t, client, workloads)
+	all := crowd(t, client, "crowd", workloads)
 	before, err := own.resident()
 	if err != nil {
 		t.Fatal(err)
@@ -264,6 +264,10 @@ func TestMeasureStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Printf("| 10,000 open streams | %.1f KiB a stream | |\n", float64(after-before)/workloads/each/1024)
+	asked := ref(all[0].metadata())
+	rate, times := pairs(t, client, asked, metricName(t, client, asked))
+	fmt.Printf("| GetMetrics + IsActive on the connection of these streams | %.0f calls/s | p50 %v | p99 %v |\n",
+		rate, quantile(times, 0.5), quantile(times, 0.99))
 	var late []time.Duration
 	// One after the other, so that what is measured is a push to a hundred and not to a crowd.
 	for _, here := range all {

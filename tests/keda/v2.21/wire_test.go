@@ -212,6 +212,27 @@ func TestKeysOfKnativeCountInBothSpellings(t *testing.T) {
 	}
 }
 
+// A source that sees nobody who waits for a pod would never wake the workload: it is never let go of.
+func TestNothingWouldWakeIt(t *testing.T) {
+	t.Parallel()
+	client, ref := stub(t), ref(newWorkload(t, 1, 0).metadata("source", "blind"))
+	metric(t, client, ref, func(value *pb.MetricValue) bool { return value.MetricValue == 1 })
+	// Longer than the window and the grace period together.
+	always(t, 25*time.Second, "active, with one replica", func() error {
+		answer, err := client.IsActive(short(t), ref)
+		if err != nil || !answer.Result {
+			return fmt.Errorf("%v, %v", answer, err)
+		}
+		name := &pb.GetMetricsRequest{ScaledObjectRef: ref, MetricName: "podswell-replicas"}
+		// Nothing lower is answered; that nothing is known at a moment of a busy machine is no answer.
+		values, err := client.GetMetrics(short(t), name)
+		if err == nil && values.MetricValues[0].MetricValue < 1 {
+			return fmt.Errorf("%v", values)
+		}
+		return nil
+	})
+}
+
 // KEDA 2.5 and 2.6 send the name as the HPA knows it.
 func TestIndexedMetricNames(t *testing.T) {
 	t.Parallel()
