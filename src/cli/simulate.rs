@@ -168,7 +168,8 @@ fn render(args: &SimulateArgs, played: &[Vec<Report>]) -> anyhow::Result<String>
                 several => {
                     let about = several.first().map_or("", |report| &report.name);
                     let count = several.len();
-                    format!("{about} ({count} seeds)\n\n{}", columns(&seeds::rows(several)))
+                    let (table, broken) = (columns(&seeds::rows(several)), seeds::broken(several));
+                    format!("{about} ({count} seeds)\n\n{table}{broken}")
                 }
             });
             tables.collect::<Vec<_>>().join("\n")

@@ -103,9 +103,9 @@ impl Report {
         text
     }
 
-    /// Whether everything that was expected came out.
+    /// Whether everything that was expected came out and every promise was kept, expected or not.
     pub fn is_as_expected(&self) -> bool {
-        self.failures.is_empty()
+        self.failures.is_empty() && self.outcomes.iter().all(|one| one.violations.is_empty())
     }
 }
 

@@ -1,5 +1,7 @@
 //! One scenario under many seeds: medians and how sure they are.
 
+use std::fmt::Write as _;
+
 use statrs::statistics::{Data, OrderStatistics};
 
 use super::figures::{FIGURES, Figures};
@@ -80,9 +82,46 @@ pub fn rows(reports: &[Report]) -> Vec<Vec<String>> {
     rows
 }
 
+/// The promises that were broken under any of the seeds: a median hides them.
+pub fn broken(reports: &[Report]) -> String {
+    let mut text = String::new();
+    for Report { seed, outcomes, .. } in reports {
+        for outcome in outcomes {
+            for violation in &outcome.violations {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "seed {seed}: {}: BROKEN {violation}", outcome.policy);
+            }
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::check::{Promise, Violation};
+    use super::super::scenario::Scenario;
+    use super::super::simulation::run;
     use super::*;
+
+    #[test]
+    fn a_promise_that_one_seed_breaks_is_told() {
+        let text = "about: a\nseed: 1\nduration: 10s\nload: [ { constant: { level: 1 } } ]\npolicies: [ podswell ]\n";
+        let scenario = Scenario::parse(text, &mut |_| Err("no files".into())).unwrap();
+        let mut reports = [1, 2, 3].map(|seed| run("a", &scenario, Some(seed)).unwrap());
+        assert_eq!(broken(&reports), "");
+        assert!(reports.iter().all(Report::is_as_expected));
+        reports[1].outcomes[0].violations.push(Violation {
+            promise: Promise::P2,
+            at_ms: 5,
+            target: "sim/w0".to_owned(),
+            what: "asks for 9".to_owned(),
+        });
+        let told = "podswell: BROKEN P2 at 5 ms, sim/w0: asks for 9\n";
+        assert_eq!(broken(&reports), format!("seed 2: {told}"));
+        assert_eq!(reports[1].remarks(), told);
+        // Nothing was expected of this seed; a promise is kept all the same.
+        assert_eq!(reports.each_ref().map(Report::is_as_expected), [true, false, true]);
+    }
 
     #[test]
     fn an_interval_holds_its_median_and_is_the_same_each_time() {

@@ -1,9 +1,10 @@
 //! Runs scenarios: every policy in a world of its own, on the same load and the same chance.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::figures::Figures;
-use super::number::real;
+use super::number::{micros_of, real};
 use super::optimum::optimum;
 use super::plan::{Plan, target_config};
 use super::policy::{EnginePolicy, Fact, HpaPolicy, KedaPolicy, Limits, Order, Policy, View};
@@ -11,6 +12,7 @@ use super::random::Random;
 use super::report::{Outcome, Report};
 use super::scenario::{Autoscaler, Detail, EngineOptions, Scenario, Span};
 use super::world::World;
+use crate::core::engine::TICK;
 use crate::core::keys;
 use crate::core::spec::ScalingMetric;
 
@@ -185,7 +187,14 @@ fn engine(
         annotations.insert(keys::COMPAT.annotation(), "knative".to_owned());
     }
     let config = target_config(&plan.scenario, &annotations, interval)?;
-    Ok(Box::new(EnginePolicy::new(config, plan.loads.len())))
+    if !knative {
+        return Ok(Box::new(EnginePolicy::new(config, plan.loads.len())));
+    }
+    // Knative decides at its ticks alone, so the answer depends on how they fall; podswell also decides
+    // when samples come.
+    let phases = phases(plan, "knative").into_iter();
+    let ages = phases.map(|share| Duration::from_micros(micros_of(share * TICK.as_secs_f64())));
+    Ok(Box::new(EnginePolicy::known_for(config, &ages.collect::<Vec<_>>())))
 }
 
 fn limits(plan: &Plan) -> Limits {

@@ -29,6 +29,9 @@ fn error(text: &str) -> String {
 fn a_good_scenario_is_read() {
     assert_eq!(error(GOOD), "");
     assert_eq!(error(&format!("{GOOD}  - csv: {{ file: good.csv }}\n")), "");
+    // What begins in time may go on beyond the end.
+    let lasting = "faults: [ { silence: { at: 59s, for: 1h } }, { crash: { at: 0s, pods: 1 } } ]\n";
+    assert_eq!(error(&format!("{GOOD}{lasting}")), "");
 }
 
 /// What follows a good scenario, the line on which it is wrong, and words of what is said.
@@ -60,6 +63,18 @@ const SOMEWHERE: &[(&str, u64, &str)] = &[
     ("policies:\n  - keda:\n      poll: 100ms\n", 8, "poll must be at least 1s"),
     ("  - constant: { level: 1, at: 9s, until: 3s }\n", 7, "until must be after 9s"),
     ("  - sawtooth: { high: 3, period: 9s }\n  - sawtooth: { high: 3, period: 0s }\n", 8, "period"),
+    (
+        "  - constant: { level: 3, at: 60s }\n",
+        7,
+        "constant: begins at 60s, but the scenario ends at 60s",
+    ),
+    ("  - cron: { level: 3, at: 2m, every: 1s, hold: 1s }\n", 7, "cron: begins at 120s"),
+    ("faults: [ { crash: { at: 1m1s, pods: 1 } } ]\n", 7, "crash: begins at 61s"),
+    (
+        "faults:\n  - silence: { at: 1s, for: 2s }\n  - silence: { at: 90s, for: 2s }\n",
+        9,
+        "silence: begins at 90s",
+    ),
     ("---\nabout: another\n", 8, "a second document begins here"),
     ("  - { constant: { level: 1 }, spike: { level: 1, at: 1s, hold: 1s } }\n", 7, "only one kind"),
 ];

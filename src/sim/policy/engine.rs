@@ -64,6 +64,13 @@ pub(crate) struct EnginePolicy {
 impl EnginePolicy {
     /// An engine with `copies` targets of this configuration, which holds the lease.
     pub(crate) fn new(config: TargetConfig, copies: usize) -> Self {
+        Self::known_for(config, &vec![Duration::ZERO; copies])
+    }
+
+    /// An engine that has known each target of this configuration for so long when the simulation starts.
+    /// Its ticks begin with that, so that a time below [`TICK`](crate::core::engine::TICK) is their phase.
+    pub(crate) fn known_for(config: TargetConfig, ages: &[Duration]) -> Self {
+        let copies = ages.len();
         let targets: Vec<TargetId> =
             (0..copies).map(|copy| TargetId::deployment("sim", &format!("w{copy}"))).collect();
         let index = targets.iter().enumerate().map(|(at, target)| (target.clone(), at)).collect();
@@ -84,8 +91,27 @@ impl EnginePolicy {
             #[cfg(test)]
             mutant: Mutant::default(),
         };
-        policy.introduce(timestamp(0));
+        let since = |age: Duration| timestamp(0).checked_sub(age).unwrap_or(Timestamp::MIN);
+        let mut known: Vec<(Timestamp, TargetId)> =
+            ages.iter().map(|age| since(*age)).zip(policy.targets.clone()).collect();
+        known.sort_by_key(|(since, _)| *since);
+        let first = known.first().map_or_else(|| timestamp(0), |(since, _)| *since);
+        policy.handle(first, Event::LeadershipChanged { leader: policy.leader });
+        for (since, target) in known {
+            policy.tick_until(since);
+            policy.handle(since, Event::TargetApplied { target, config: policy.config.clone() });
+        }
+        policy.tick_until(timestamp(0));
         policy
+    }
+
+    /// Everything that is due before `end`.
+    fn tick_until(&mut self, end: Timestamp) {
+        while let Some(due) = self.engine.poll_timeout().filter(|due| *due < end) {
+            self.checker.step();
+            self.engine.handle_timeout(due);
+            self.drain(due);
+        }
     }
 
     /// The same engine, broken in this way.
@@ -253,20 +279,16 @@ impl Policy for EnginePolicy {
     }
 
     fn violations(&mut self, now: Micros) -> Vec<Violation> {
-        let mut at = timestamp(now);
+        let at = timestamp(now);
         if self.alive {
             self.checker.finish(at);
             // Without the lease nothing is written any more, however long it goes on.
             self.handle(at, Event::LeadershipChanged { leader: false });
             let end = at.checked_add(AFTERMATH).unwrap_or(at);
             self.orders.clear();
-            while let Some(due) = self.engine.poll_timeout().filter(|due| *due <= end) {
-                at = due;
-                self.checker.step();
-                self.engine.handle_timeout(at);
-                self.drain(at);
-            }
-            if let (Some(order), Some(target)) = (self.orders.front(), self.targets.first()) {
+            self.tick_until(end);
+            let order = self.orders.front().map(|order| (order, self.targets.get(order.site)));
+            if let Some((order, Some(target))) = order {
                 let what = format!("asks for {} after the end", order.replicas);
                 self.checker.report(Promise::P9, at, target, what);
             }

@@ -1,6 +1,6 @@
 //! From the text of a file to a scenario, with the line of whatever is wrong.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::load::{Part, Point, Recorded};
 use super::values::Span;
@@ -98,6 +98,7 @@ impl Scenario {
         scenario
             .check_names()
             .map_err(|(key, why)| ScenarioError { line: at(&key), why: format!("{key}: {why}") })?;
+        scenario.check_beginnings(text)?;
         for part in &mut scenario.load {
             attach(part, read).map_err(|(file, why)| ScenarioError {
                 line: line_holding(text, &file),
@@ -171,6 +172,26 @@ impl Scenario {
         Ok(())
     }
 
+    /// Nothing begins when the scenario is over: it would be played as if it did not stand there.
+    fn check_beginnings(&self, text: &str) -> Result<(), ScenarioError> {
+        let late = |list, late: Option<Late>| {
+            late.map_or(Ok(()), |Late { kind, number, at }| {
+                let end = self.duration;
+                let why = format!("{kind}: begins at {at}, but the scenario ends at {end}");
+                Err(ScenarioError { line: line_of_item(text, list, &kind, number), why })
+            })
+        };
+        late("load", first_late(&self.load, self.duration))?;
+        late("faults", first_late(&self.faults, self.duration))
+    }
+
+    /// Takes away what begins when the scenario is over, and so does nothing.
+    pub(crate) fn forget_latecomers(&mut self) {
+        let end = self.duration;
+        self.load.retain(|part| first_late(std::slice::from_ref(part), end).is_none());
+        self.faults.retain(|fault| first_late(std::slice::from_ref(fault), end).is_none());
+    }
+
     fn check_policies(&self) -> Result<(), (&'static str, String)> {
         let names: Vec<String> = self.policies.iter().map(super::Autoscaler::name).collect();
         for (at, name) in names.iter().enumerate() {
@@ -189,6 +210,29 @@ impl Scenario {
         }
         Ok(())
     }
+}
+
+/// An item of a list that begins too late: its kind, how many of that kind stand before it, and when.
+struct Late {
+    kind: String,
+    number: usize,
+    at: Span,
+}
+
+/// The first item that begins when `end` is reached, of parts of the load or of faults.
+fn first_late<T: Serialize>(items: &[T], end: Span) -> Option<Late> {
+    let items: Vec<(String, Span)> = items.iter().filter_map(beginning).collect();
+    let (place, (kind, at)) = items.iter().enumerate().find(|(_, (_, at))| *at >= end)?;
+    let number = items.iter().take(place).filter(|(other, _)| other == kind).count();
+    Some(Late { kind: kind.clone(), number, at: *at })
+}
+
+/// The kind of an item, and when it begins: what its key `at` says.
+fn beginning<T: Serialize>(item: &T) -> Option<(String, Span)> {
+    let value = serde_json::to_value(item).ok()?;
+    let (kind, options) = value.as_object()?.iter().next()?;
+    let at = options.get("at").cloned().map_or_else(|| Ok(Span::default()), serde_json::from_value);
+    Some((kind.clone(), at.ok()?))
 }
 
 /// A file and what is wrong with it.
@@ -353,15 +397,27 @@ fn innermost_key(before: &str) -> Option<&str> {
 
 /// The first line on which `key` stands as a key.
 fn line_of(text: &str, key: &str) -> Option<u64> {
-    let meant = format!("{key}:");
-    let is_meant = |line: &&str| {
-        line.match_indices(&meant).any(|(at, _)| {
-            line.get(..at).is_some_and(|before| {
-                before.is_empty() || before.ends_with([' ', '{', ',', '-', '"'])
-            })
-        })
+    place(text, |line| keys_in(line, key) > 0)
+}
+
+/// The line of the item of a list that has `number` of its kind before it.
+fn line_of_item(text: &str, list: &str, kind: &str, number: usize) -> Option<u64> {
+    let begins = text.lines().position(|line| keys_in(line, list) > 0)?;
+    let mut before = 0;
+    let place = text.lines().skip(begins).position(|line| {
+        before += keys_in(line, kind);
+        before > number
+    });
+    u64::try_from(begins + place? + 1).ok()
+}
+
+/// How often `key` stands as a key on a line.
+fn keys_in(line: &str, key: &str) -> usize {
+    let is_key = |at: usize| {
+        line.get(..at)
+            .is_some_and(|before| before.is_empty() || before.ends_with([' ', '{', ',', '-', '"']))
     };
-    place(text, is_meant)
+    line.match_indices(&format!("{key}:")).filter(|(at, _)| is_key(*at)).count()
 }
 
 fn line_holding(text: &str, words: &str) -> Option<u64> {
