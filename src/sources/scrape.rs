@@ -35,6 +35,7 @@ use super::faults::FaultGate;
 use fetch::{HttpClient, Page};
 use pod::{Answer, Outcome, Watched};
 
+mod counter;
 mod fetch;
 mod pod;
 
@@ -304,6 +305,7 @@ impl Scraper {
         for Reader { plan: at, pod } in round.readers.remove(&probe.page).unwrap_or_default() {
             let Some(plan) = round.plans.get_mut(at) else { continue };
             if let Some(watch) = plan.watched.pods.get_mut(pod) {
+                watch.took = took;
                 watch.sluggish = took > self.options.period / SLOW_SHARE;
             }
             let answer = body.as_ref().map_err(|fault| *fault).and_then(|body| {

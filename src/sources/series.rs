@@ -71,13 +71,14 @@ impl Counter {
         Step::Rate(per_second(increase, age_of(last.at, at)))
     }
 
-    /// Whether a sample has been taken.
-    pub fn is_known(&self) -> bool {
-        self.last.is_some()
+    /// The sample from which the next increase is measured.
+    pub fn last(&self) -> Option<Point> {
+        self.last
     }
 }
 
-fn per_second(increase: f64, took: Duration) -> f64 {
+/// Mean increase per second of an `increase` ≥ 0 that took so long.
+pub fn per_second(increase: f64, took: Duration) -> f64 {
     // Two stamps lie at least a millisecond apart.
     increase / took.as_secs_f64().max(0.001)
 }

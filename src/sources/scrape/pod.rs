@@ -14,9 +14,10 @@ use crate::core::source::{ScrapeFormat, ScrapeSpec, Wiring};
 use crate::core::spec::ScalingMetric;
 use crate::runtime::clock::age_of;
 use crate::sources::exposition::{self, Found};
-use crate::sources::series::{Birth, Counter, Step};
+use crate::sources::series::Birth;
 use crate::sources::stat;
 
+use super::counter::{Asked, AskedCounter};
 use super::fetch;
 
 /// For how many rounds a silent pod keeps its last value.
@@ -82,7 +83,9 @@ pub(super) struct PodWatch {
     /// Where it is asked, or why it is not.
     pub(super) place: Result<Uri, SourceFault>,
     pub(super) started_at: Option<Timestamp>,
-    counter: Counter,
+    counter: AskedCounter,
+    /// How long its last answer took.
+    pub(super) took: Duration,
     /// When its page was last seen without the metric, before the metric ever showed.
     blank_at: Option<Timestamp>,
     kept: Option<f64>,
@@ -106,7 +109,8 @@ impl PodWatch {
             name: facts.name.clone(),
             place,
             started_at: facts.started_at,
-            counter: Counter::default(),
+            counter: AskedCounter::default(),
+            took: Duration::ZERO,
             blank_at: None,
             kept: None,
             misses: 0,
@@ -128,11 +132,7 @@ impl PodWatch {
             Answer::Load(load) => Some(load),
             Answer::Count(count) => {
                 let birth = self.birth(since, period);
-                match self.counter.observe(at, count, birth) {
-                    Step::Rate(rate) => Some(rate),
-                    Step::Base => None,
-                    Step::Old => self.kept,
-                }
+                self.counter.observe(Asked { at, took: self.took, count }, birth, self.kept)
             }
             Answer::Blank => {
                 if !self.counter.is_known() {
