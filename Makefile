@@ -42,9 +42,10 @@ test-conformance: testbin
 test-tidy:
 	cargo test --test tidy
 
-# Every scenario of simulations/ with its expectations and its report, and a thousand drawn ones.
+# Every scenario of simulations/ with its expectations and its report, a thousand drawn ones, and the command.
 test-sim:
 	cargo test --no-default-features -F simulator --test sim
+	cargo test --test simulate
 
 # Drawn scenarios from many seeds, in an optimised build: make swarm N=10000 FROM=0.
 N ?= 1000
