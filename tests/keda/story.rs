@@ -14,10 +14,11 @@ use tokio::time::timeout;
 
 use crate::guide::{self, Reader};
 use crate::installed::{self, SYSTEM};
-use crate::stage::{CONCURRENCY, EVENTS, LIMIT, PORT, RATE, Stage, config_maps};
+use crate::stage::{CONCURRENCY, EVENTS, LIMIT, NAMESPACE, PORT, RATE, Stage, config_maps};
 use crate::support::controlplane::{ControlPlane, Options};
 use crate::support::node::{Node, NodeOptions};
 use crate::support::podswell::Podswell;
+use crate::support::wait::eventually;
 use crate::workload::{CALM, Workload};
 
 /// A reader without certificates gets a podswell that runs.
@@ -47,6 +48,7 @@ async fn keda_scales_with_podswell_s_numbers() {
     let worker = stage.workload(EVENTS, "worker", "10", &stage.headless).await;
     let (raw, idle, formula, careful) =
         tokio::join!(stage.raw(), stage.idle(), stage.formula(), stage.careful());
+    is_followed(&careful, &processes[0]).await;
     tokio::join!(
         from_zero_and_back(&stage, &web, &mut processes),
         async {
@@ -75,6 +77,27 @@ async fn keda_scales_with_podswell_s_numbers() {
     for workload in [&web, &api, &worker, &raw, &idle, &formula, &careful] {
         workload.was_never_written_by_podswell().await;
     }
+}
+
+/// By its annotations podswell would write thirty-four replicas for what KEDA wants four for. KEDA asks it,
+/// so it only answers, and says so.
+async fn is_followed(workload: &Workload<'_>, podswell: &Podswell) {
+    for (key, value) in [
+        ("podswell.dev/source", "gateway"),
+        ("autoscaling.knative.dev/target", "1"),
+        ("autoscaling.knative.dev/target-utilization-percentage", "100"),
+        ("autoscaling.knative.dev/class", "kpa.podswell.dev"),
+    ] {
+        workload.deployment.annotate(key, Some(value)).await.expect("annotate");
+    }
+    let name = &workload.name;
+    let said =
+        format!("nothing is written: ScaledObject {name} writes what podswell answers (Followed)");
+    eventually(LIMIT, "one reason why nothing is written", || async {
+        let screen = podswell.explain(NAMESPACE, name);
+        if screen.contains(&said) { Ok(()) } else { Err(screen) }
+    })
+    .await;
 }
 
 /// Requests in flight come, make replicas, and go again.
