@@ -37,12 +37,20 @@ pub enum Reading {
     /// endpoints that should have answered did not.
     Value {
         /// The sum over everything that answered; non-finite and negative values are refused.
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "number_or_nan"))]
         seen: f64,
         /// How many endpoints are missing, each worth up to one target value.
         missing: u32,
     },
     /// The first reading of a counter: the source answers, but there is no rate yet.
     Base,
+}
+
+/// JSON has no word for what is not finite and says `null`: as a number that is refused again.
+#[cfg(feature = "serde")]
+fn number_or_nan<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let number: Option<f64> = serde::Deserialize::deserialize(from)?;
+    Ok(number.unwrap_or(f64::NAN))
 }
 
 /// Why a source has no sample for a target: a closed set, used as a metric label.

@@ -108,16 +108,9 @@ pub fn standing(event: &Event) -> Option<(Option<TargetId>, u8)> {
 }
 
 impl Line {
-    /// The line as it stands in a file, with its newline; `None` for what JSON cannot hold (a sample that
-    /// is no number, which the engine refuses anyway).
+    /// The line as it stands in a file, with its newline; `None` for what JSON cannot hold, which no line
+    /// has.
     pub fn to_text(&self) -> Option<String> {
-        if let Self::Event { event: Event::Sampled { samples }, .. } = self {
-            use super::event::Reading::Value;
-            let holds = |seen: f64| seen.is_finite();
-            if samples.iter().any(|s| matches!(s.reading, Value { seen, .. } if !holds(seen))) {
-                return None;
-            }
-        }
         serde_json::to_string(self).ok().map(|text| text + "\n")
     }
 
